@@ -1,0 +1,17 @@
+//! The EVA video agent: plan before you look.
+#![no_std]
+#![forbid(unsafe_code)]
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod policy;
+pub mod rules;
+pub mod selection;
+pub mod source;
+pub mod tool;
+
+pub use policy::{Message, Part, Policy, Role, Usage};
+pub use rules::VideoInfo;
+pub use selection::Selection;
+pub use source::{Frame, FrameSource, Pixels};
+pub use tool::Tool;

@@ -1,0 +1,79 @@
+//! Where frames come from: [`FrameSource`], and what it delivers: [`Frame`].
+
+use crate::{Selection, VideoInfo};
+
+/// A picture that can be read as 8-bit RGB.
+///
+/// Policies that only need pixels are generic over this, so that an application can bring its own
+/// image type without a copy.
+pub trait Pixels {
+    /// Width in pixels.
+    fn width(&self) -> u32;
+    /// Height in pixels.
+    fn height(&self) -> u32;
+    /// Rows from the top, `width * height * 3` bytes, R G B, no padding between rows.
+    fn rgb(&self) -> &[u8];
+}
+
+impl<P: Pixels + ?Sized> Pixels for &P {
+    fn width(&self) -> u32 {
+        (**self).width()
+    }
+    fn height(&self) -> u32 {
+        (**self).height()
+    }
+    fn rgb(&self) -> &[u8] {
+        (**self).rgb()
+    }
+}
+
+/// One frame of a video, with the time at which it is really on display.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Frame<P> {
+    /// Presentation time in seconds, counted from the first displayed frame of the video.
+    pub time: f64,
+    /// The picture, already at the selection's size.
+    pub pixels: P,
+}
+
+/// A video that can be asked for frames.
+///
+/// A source delivers, for each time of a [`Selection`] and in the selection's order, the frame on
+/// display at that time, scaled to the selection's size. Times count from the first displayed
+/// frame: `0.0` is always valid.
+pub trait FrameSource {
+    /// The picture type, usually one that implements [`Pixels`].
+    type Pixels;
+    /// What can go wrong while decoding.
+    type Error: core::error::Error;
+
+    /// Length and size of what is delivered (after rotation and pixel aspect).
+    fn info(&self) -> VideoInfo;
+
+    /// Pushes one frame per time of `selection` into `sink`, in order.
+    ///
+    /// # Errors
+    /// The source's own error; frames pushed before it remain valid.
+    fn frames(
+        &mut self,
+        selection: &Selection,
+        sink: &mut dyn FnMut(Frame<Self::Pixels>),
+    ) -> Result<(), Self::Error>;
+}
+
+impl<S: FrameSource + ?Sized> FrameSource for &mut S {
+    type Pixels = S::Pixels;
+    type Error = S::Error;
+
+    fn info(&self) -> VideoInfo {
+        (**self).info()
+    }
+    fn frames(
+        &mut self,
+        selection: &Selection,
+        sink: &mut dyn FnMut(Frame<Self::Pixels>),
+    ) -> Result<(), Self::Error> {
+        (**self).frames(selection, sink)
+    }
+}
