@@ -1,1 +1,3 @@
 //! eva
+
+pub mod world;

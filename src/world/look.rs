@@ -1,0 +1,120 @@
+//! Where the agent's tool looks for given arguments, as arithmetic: the scan, its labels, the zoom.
+
+use eva_core::Selection;
+
+use super::{Card, HEIGHT, WIDTH};
+
+/// Frames of the expert's scan of a whole video.
+pub const SCAN_FRAMES: u32 = 16;
+
+/// Length of the window the expert zooms into, in seconds. Its one frame is the window's middle.
+pub const ZOOM_SECONDS: u32 = 2;
+
+/// The video length that the protocol's prompt states, in seconds.
+#[must_use]
+pub fn stated_length(duration: f64) -> u32 {
+    (duration - 0.5).max(1.0) as u32
+}
+
+/// `mm:ss`, minutes unbounded, as the protocol labels frames.
+#[must_use]
+pub fn clock(seconds: u32) -> String {
+    format!("{:02}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The label of frame `index` of `nframes`, in seconds, for the window a model asked for.
+#[must_use]
+pub fn label(start: u32, end: u32, nframes: u32, index: u32) -> u32 {
+    let span = u64::from(end.saturating_sub(start));
+    let steps = u64::from(nframes.saturating_sub(1).max(1));
+    start + (u64::from(index) * span / steps) as u32
+}
+
+/// What the tool watches for a window a model asked for, at full size.
+pub(super) fn watched(duration: f64, start: u32, end: u32, nframes: u32) -> Selection {
+    Selection {
+        start: f64::from(start),
+        end: f64::from(end).min(duration),
+        nframes,
+        width: WIDTH,
+        height: HEIGHT,
+    }
+}
+
+/// The time of the one frame that a zoom at `start` fetches.
+pub(super) fn zoom_time(duration: f64, start: u32) -> f64 {
+    watched(duration, start, start + ZOOM_SECONDS, 1).time(0)
+}
+
+/// Where to zoom after the scan to read `card`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sighting {
+    /// The label of the scan frame that shows the card, in seconds.
+    pub(super) label: u32,
+    /// Whether the zoom at that label shows the card too.
+    pub(super) readable: bool,
+}
+
+/// The first scan frame that shows `card` and whose zoom shows it too; else the first that shows
+/// it; `None` when the whole scan misses it.
+pub(super) fn sight(duration: f64, card: &Card) -> Option<Sighting> {
+    let length = stated_length(duration);
+    let scan = watched(duration, 0, length, SCAN_FRAMES);
+    let mut first = None;
+    for (index, time) in (0..).zip(scan.times()) {
+        if !card.shows_at(time) {
+            continue;
+        }
+        let label = label(0, length, SCAN_FRAMES, index);
+        let readable = card.shows_at(zoom_time(duration, label));
+        if readable {
+            return Some(Sighting { label, readable });
+        }
+        first.get_or_insert(Sighting { label, readable });
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::world::Colour;
+
+    #[test]
+    fn states_the_length_as_the_published_prompt_does() {
+        assert_eq!(stated_length(600.0), 599);
+        assert_eq!(stated_length(0.2), 1);
+        assert_eq!(stated_length(10.6), 10);
+    }
+
+    #[test]
+    fn labels_are_rounded_down_and_clock_minutes_unbounded() {
+        assert_eq!(label(0, 599, 16, 0), 0);
+        assert_eq!(label(0, 599, 16, 1), 39);
+        assert_eq!(label(0, 599, 16, 15), 599);
+        assert_eq!(label(195, 197, 1, 0), 195);
+        assert_eq!(clock(195), "03:15");
+        assert_eq!(clock(4503), "75:03");
+    }
+
+    #[test]
+    fn a_card_that_leaves_before_its_zoom_is_seen_at_the_next_scan_frame() {
+        let card = |start: f64, end: f64| Card {
+            colour: Colour::Red,
+            digit: 7,
+            start,
+            end,
+            x: 0,
+            y: 0,
+        };
+        // Scan frames of a 600 s video come every 39.93 s, labelled 0, 39, 79, 119, ...
+        let both = sight(600.0, &card(30.0, 85.0)).unwrap();
+        assert_eq!((both.label, both.readable), (39, true));
+        let late = sight(600.0, &card(79.75, 120.5)).unwrap();
+        assert_eq!((late.label, late.readable), (79, true));
+        let gone = sight(600.0, &card(35.0, 40.0)).unwrap();
+        assert_eq!((gone.label, gone.readable), (39, false));
+        assert_eq!(sight(600.0, &card(41.0, 60.0)), None);
+    }
+}
