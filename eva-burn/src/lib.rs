@@ -1,1 +1,29 @@
-//! Part of the eva video agent.
+//! Qwen2.5-VL in [Burn](https://burn.dev): the model behind the EVA video agent, and its training.
+//!
+//! - [`BurnPolicy`] loads a Hugging Face directory and answers as an [`eva_core::Policy`].
+//! - [`device`] chooses where it runs: CPU, wgpu (Vulkan, Metal) or CUDA.
+//! - [`train`] turns conversations into batches and fits a model to them.
+#![forbid(unsafe_code)]
+
+mod attention;
+mod cache;
+pub mod chat;
+pub mod config;
+pub mod context;
+pub mod device;
+pub mod input;
+mod layers;
+mod model;
+mod policy;
+pub mod rope;
+pub mod sample;
+mod text;
+mod vision;
+pub mod weights;
+
+pub use burn::tensor::Device;
+pub use config::ModelConfig;
+pub use device::{DeviceChoice, DeviceError};
+pub use model::Qwen25Vl;
+pub use policy::{BurnPolicy, GenerateError, LoadError, MAX_NEW_TOKENS};
+pub use vision::window_order;

@@ -13,3 +13,88 @@ pub struct VideoInfo {
     /// Average frames per second; 0 when unknown.
     pub fps: f64,
 }
+
+impl VideoInfo {
+    /// The length as the protocol counts with it: a length that is not a positive finite number
+    /// (unknown, broken file) is 0.
+    #[must_use]
+    pub fn usable_duration(&self) -> f64 {
+        if self.duration.is_finite() && self.duration > 0.0 {
+            self.duration
+        } else {
+            0.0
+        }
+    }
+
+    /// The shorter side in pixels, the `P` of "720p".
+    #[must_use]
+    pub fn shorter_side(&self) -> u32 {
+        self.width.min(self.height)
+    }
+}
+
+/// Limits of a run.
+///
+/// ```
+/// use eva_core::Rules;
+/// let rules = Rules::published().with_max_turns(3);
+/// assert_eq!((rules.max_turns, rules.max_visual_tokens), (3, 12_000));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
+pub struct Rules {
+    /// Replies of the model before the run ends without an answer.
+    pub max_turns: u32,
+    /// Budget of one `frame_select` call in visual tokens. A call over it is reduced, not refused
+    /// (see [`Selection::plan`](crate::Selection::plan)).
+    pub max_visual_tokens: u32,
+    /// First reduction of a call over budget: the shorter side of a frame is brought down to this
+    /// many pixels.
+    pub reduced_side: u32,
+    /// Most frames of one call. The published code has no such limit and would decode a billion
+    /// frames if asked. Each frame costs at least one visual token, so a limit equal to the
+    /// published budget cuts only calls that the reduction could not bring under it.
+    pub max_frames: u32,
+}
+
+impl Rules {
+    /// The limits under which the published scores were made.
+    #[must_use]
+    pub const fn published() -> Self {
+        Self {
+            max_turns: 6,
+            max_visual_tokens: 12_000,
+            reduced_side: 720,
+            max_frames: 12_000,
+        }
+    }
+
+    /// The same with another number of turns.
+    #[must_use]
+    pub const fn with_max_turns(mut self, max_turns: u32) -> Self {
+        self.max_turns = max_turns;
+        self
+    }
+
+    /// The same with another budget a call, in visual tokens.
+    #[must_use]
+    pub const fn with_max_visual_tokens(mut self, max_visual_tokens: u32) -> Self {
+        self.max_visual_tokens = max_visual_tokens;
+        self
+    }
+
+    /// The same with another number of frames a call.
+    #[must_use]
+    pub const fn with_max_frames(mut self, max_frames: u32) -> Self {
+        self.max_frames = max_frames;
+        self
+    }
+}
+
+impl Default for Rules {
+    /// [`Rules::published`].
+    fn default() -> Self {
+        Self::published()
+    }
+}

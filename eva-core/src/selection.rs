@@ -1,4 +1,11 @@
-//! Which frames to fetch: [`Selection`].
+//! Which frames to fetch: [`Selection`], planned from a call of `frame_select` within the budget.
+
+use crate::json::Number;
+use crate::reply::{Argument, FrameSelect};
+use crate::{Rules, VideoInfo};
+
+/// Side in pixels of the square that one visual token covers.
+pub const PATCH: u32 = 28;
 
 /// A window of a video, how many frames of it, and how large: what a [`FrameSource`] is asked for.
 ///
@@ -10,7 +17,8 @@
 pub struct Selection {
     /// Start of the window that is watched, within the video.
     pub start: f64,
-    /// End of the window that is watched, within the video, after `start`.
+    /// End of the window that is watched, within the video, after `start` (equal to it only in a
+    /// video without length).
     pub end: f64,
     /// Number of frames, at least 1.
     pub nframes: u32,
@@ -18,9 +26,127 @@ pub struct Selection {
     pub width: u32,
     /// Height of each delivered frame in pixels.
     pub height: u32,
+    /// Start of the window as the model wrote it; may lie outside the video. Frames are labelled
+    /// after it, see [`Selection::label_seconds`].
+    pub requested_start: f64,
+    /// End of the window as the model wrote it.
+    pub requested_end: f64,
+}
+
+/// Why [`Selection::plan`] can't turn a call into a selection.
+///
+/// The published code finds these in two places, with different ends: its arithmetic on the visual
+/// budget and on the labels raises, which ends the run ([`SelectionError::ends_the_run`]); the
+/// extraction of the frames only fails the call.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum SelectionError {
+    /// `nframes` below 1, or written with a fraction (`8.0`, `2.5`, `NaN`) and not made whole by
+    /// the budget.
+    #[error("nframes is {0}: ask for a whole number of frames, at least 1")]
+    FrameCount(f64),
+    /// `nframes` is not a number, or too large for one: the budget can't be counted.
+    #[error("nframes is not a usable number: write it as a whole number")]
+    Nframes,
+    /// `resize` is not a number, or not a finite one: the budget can't be counted.
+    #[error("resize is not a usable number: write a ratio between 0 and 1, or leave it out")]
+    Resize,
+    /// `start_time` or `end_time` is not a number.
+    #[error("start_time or end_time is not a number: write seconds")]
+    Time,
+    /// `start_time` or `end_time` is `NaN` or infinite: the frames can't be labelled.
+    #[error("start_time or end_time is not finite: write seconds within the video")]
+    TimeNotFinite,
+}
+
+impl SelectionError {
+    /// Whether the published code raises here, which ends the run with `exception`, where otherwise
+    /// only the call fails with `call_frame_select_failed`.
+    #[must_use]
+    pub const fn ends_the_run(&self) -> bool {
+        match self {
+            Self::FrameCount(_) | Self::Time => false,
+            Self::Nframes | Self::Resize | Self::TimeNotFinite => true,
+        }
+    }
 }
 
 impl Selection {
+    /// `nframes` frames (at least one is taken) evenly spaced from `start` to `end` seconds, each
+    /// `width` x `height` pixels. The window counts as the requested one too.
+    #[must_use]
+    pub const fn uniform(start: f64, end: f64, nframes: u32, width: u32, height: u32) -> Self {
+        Self {
+            start,
+            end,
+            nframes: if nframes == 0 { 1 } else { nframes },
+            width,
+            height,
+            requested_start: start,
+            requested_end: end,
+        }
+    }
+
+    /// What to fetch for `call`, within the budget of `rules`.
+    ///
+    /// A call whose estimate is over [`Rules::max_visual_tokens`] is reduced in two stages: first
+    /// the shorter side of its frames comes down to [`Rules::reduced_side`]; if that is not enough,
+    /// number of frames and size shrink together by the cube root of budget over estimate, once
+    /// (the result may still be somewhat over). At most [`Rules::max_frames`] remain.
+    ///
+    /// The window is clamped to the video; if nothing is left of it, the whole video is taken. A
+    /// size of 0 or less gives the smallest frame, one visual token.
+    ///
+    /// # Errors
+    /// [`SelectionError`], for arguments that the published code would fail on.
+    pub fn plan(
+        call: &FrameSelect,
+        info: &VideoInfo,
+        rules: &Rules,
+    ) -> Result<Self, SelectionError> {
+        let nframes = match call.nframes {
+            // Python raises on a whole number beyond a float, but counts with an infinite float.
+            Argument::Number(n) if n.value.is_finite() || !n.integer => n,
+            _ => return Err(SelectionError::Nframes),
+        };
+        let resize = match call.resize {
+            Argument::Number(n) if n.value.is_finite() => n.value,
+            _ => return Err(SelectionError::Resize),
+        };
+        let (nframes, resize) = within_budget(nframes, resize, info, rules)?;
+
+        let (Argument::Number(start), Argument::Number(end)) = (call.start_time, call.end_time)
+        else {
+            return Err(SelectionError::Time);
+        };
+        let (requested_start, requested_end) = (start.value, end.value);
+        if !(requested_start.is_finite() && requested_end.is_finite()) {
+            return Err(SelectionError::TimeNotFinite);
+        }
+
+        if !(nframes.integer && nframes.value >= 1.0) {
+            return Err(SelectionError::FrameCount(nframes.value));
+        }
+        // Saturates: the count is at least 1 and finite here.
+        let nframes = (nframes.value as u32).min(rules.max_frames).max(1);
+
+        let duration = info.usable_duration();
+        let mut start = requested_start.max(0.0);
+        let mut end = requested_end.min(duration);
+        if end <= start {
+            (start, end) = (0.0, duration);
+        }
+        Ok(Self {
+            start,
+            end,
+            nframes,
+            width: pixels(patches(info.width, resize)),
+            height: pixels(patches(info.height, resize)),
+            requested_start,
+            requested_end,
+        })
+    }
+
     /// The time of frame `index`, in seconds: the middle of the window for a single frame, else
     /// evenly spaced from `start` to just before `end` (facts of the published tool: the last one
     /// is `eps = min(1e-3, (end - start) / (4 n))` before the end).
@@ -40,4 +166,73 @@ impl Selection {
         let selection = *self;
         (0..self.nframes as usize).map(move |index| selection.time(index as u32))
     }
+
+    /// The whole seconds that frame `index` is labelled with.
+    ///
+    /// The published weights were trained on labels that spread evenly over the *requested* window,
+    /// both ends included. With one frame, or a window beyond the video, that is not the time of
+    /// the frame ([`Selection::time`]); it is what the model expects to read. A negative request
+    /// gives a negative label.
+    #[must_use]
+    pub fn label_seconds(&self, index: u32) -> i64 {
+        let steps = f64::from(self.nframes.saturating_sub(1).max(1));
+        let step = (self.requested_end - self.requested_start) / steps;
+        // Truncates like Python's `int`; saturates where Python would count on.
+        (self.requested_start + f64::from(index) * step) as i64
+    }
+
+    /// Visual tokens of all frames: one for each [`PATCH`] x [`PATCH`] pixels.
+    #[must_use]
+    pub fn visual_tokens(&self) -> u64 {
+        let side = |pixels: u32| u64::from((pixels / PATCH).max(1));
+        u64::from(self.nframes)
+            .saturating_mul(side(self.width))
+            .saturating_mul(side(self.height))
+    }
+}
+
+/// Number of frames and ratio after both stages of reduction.
+fn within_budget(
+    nframes: Number,
+    resize: f64,
+    info: &VideoInfo,
+    rules: &Rules,
+) -> Result<(Number, f64), SelectionError> {
+    let budget = f64::from(rules.max_visual_tokens);
+    let estimate =
+        |resize| nframes.value * patches(info.height, resize) * patches(info.width, resize);
+    if !patches(info.height, resize).is_finite() || !patches(info.width, resize).is_finite() {
+        return Err(SelectionError::Resize);
+    }
+    // As in Python, an estimate that is not a number is not over budget.
+    let over = |resize| estimate(resize) > budget;
+    if !over(resize) {
+        return Ok((nframes, resize));
+    }
+    // A side of 0 gives an infinite ratio here, and thus no reduction.
+    let cap = f64::from(rules.reduced_side) / f64::from(info.shorter_side());
+    let resize = resize.min(cap.min(1.0));
+    if !over(resize) {
+        return Ok((nframes, resize));
+    }
+    let ratio = libm::pow(budget / estimate(resize), 1.0 / 3.0);
+    let reduced = nframes.value * ratio;
+    if reduced.is_nan() {
+        return Err(SelectionError::Nframes);
+    }
+    let nframes = Number {
+        value: libm::trunc(reduced).max(1.0),
+        integer: true,
+    };
+    Ok((nframes, resize * ratio))
+}
+
+/// Patches along a side of `side` pixels at ratio `resize`, at least 1, halves to even.
+fn patches(side: u32, resize: f64) -> f64 {
+    libm::rint(f64::from(side) * resize / f64::from(PATCH)).max(1.0)
+}
+
+/// A side of so many patches in pixels, the largest multiple of a patch if it does not fit.
+fn pixels(patches: f64) -> u32 {
+    (patches as u32).min(u32::MAX / PATCH) * PATCH
 }

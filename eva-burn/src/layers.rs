@@ -1,0 +1,70 @@
+//! The two layers that the decoder and the vision tower share.
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+
+use crate::weights::{Init, Weights, WeightsError};
+
+/// Root-mean-square normalisation with a learned scale.
+#[derive(Module, Debug)]
+pub(crate) struct RmsNorm {
+    weight: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn new(
+        weights: &mut Weights,
+        name: &str,
+        width: usize,
+        epsilon: f64,
+    ) -> Result<Self, WeightsError> {
+        Ok(Self {
+            weight: weights.vector(&format!("{name}.weight"), width, Init::Ones)?,
+            epsilon,
+        })
+    }
+
+    /// # Shapes
+    /// - x: `[batch, tokens, width]`, returned alike
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        // In f32 whatever the weights are: a sum of squares overflows f16.
+        let dtype = x.dtype();
+        let x32 = x.cast(burn::tensor::DType::F32);
+        let scale = (x32.clone().square().mean_dim(D - 1) + self.epsilon)
+            .sqrt()
+            .recip();
+        (x32 * scale).cast(dtype) * self.weight.val().unsqueeze()
+    }
+}
+
+/// The gated feed-forward layer: `down(silu(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub(crate) struct SwiGlu {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl SwiGlu {
+    pub(crate) fn new(
+        weights: &mut Weights,
+        name: &str,
+        width: usize,
+        inner: usize,
+        bias: bool,
+    ) -> Result<Self, WeightsError> {
+        Ok(Self {
+            gate_proj: weights.linear(&format!("{name}.gate_proj"), width, inner, bias)?,
+            up_proj: weights.linear(&format!("{name}.up_proj"), width, inner, bias)?,
+            down_proj: weights.linear(&format!("{name}.down_proj"), inner, width, bias)?,
+        })
+    }
+
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let gate = silu(self.gate_proj.forward(x.clone()));
+        self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+}

@@ -1,0 +1,158 @@
+//! The whole model: pictures and tokens in, scores of the next token out.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::cache::KvCache;
+use crate::config::ModelConfig;
+use crate::input::Patches;
+use crate::rope::{Position, text_rotary};
+use crate::text::TextModel;
+use crate::vision::VisionTower;
+use crate::weights::{Weights, WeightsError};
+
+/// Qwen2.5-VL; the module paths are the checkpoint's names.
+#[derive(Module, Debug)]
+pub struct Qwen25Vl {
+    pub(crate) visual: VisionTower,
+    pub(crate) model: TextModel,
+    lm_head: Option<Linear>,
+}
+
+impl Qwen25Vl {
+    /// Loads the weights of a Hugging Face directory.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names the tensor or the file.
+    pub fn load(config: &ModelConfig, dir: &Path, device: &Device) -> Result<Self, WeightsError> {
+        Self::build(config, Weights::open(dir, device)?)
+    }
+
+    /// Random weights, for training from nothing.
+    #[must_use]
+    pub fn random(config: &ModelConfig, seed: u64, device: &Device) -> Option<Self> {
+        Self::build(config, Weights::random(seed, device)).ok()
+    }
+
+    fn build(config: &ModelConfig, mut weights: Weights) -> Result<Self, WeightsError> {
+        let weights = &mut weights;
+        let (width, vocab) = (config.text.hidden_size, config.text.vocab_size);
+        Ok(Self {
+            visual: VisionTower::new(weights, &config.vision)?,
+            model: TextModel::new(weights, &config.text)?,
+            lm_head: if config.tie_word_embeddings {
+                None
+            } else {
+                Some(weights.linear("lm_head", width, vocab, false)?)
+            },
+        })
+    }
+
+    /// Features of pictures' merged patches.
+    ///
+    /// # Shapes
+    /// - returned: `[merged patches of all pictures, hidden]`
+    #[must_use]
+    pub fn see(&self, patches: &Patches, config: &ModelConfig, device: &Device) -> Tensor<2> {
+        self.visual.forward(
+            patches.tensor(config, device),
+            &patches.grids,
+            &config.vision,
+        )
+    }
+
+    /// Embeddings of a batch of token sequences of one length, with pictures in their places.
+    ///
+    /// - tokens: `batch` sequences; every `image_token_id` takes the next row of `features`
+    ///
+    /// # Shapes
+    /// - features: `[merged patches, hidden]`
+    /// - returned: `[batch, tokens, hidden]`
+    #[must_use]
+    pub fn embed(
+        &self,
+        tokens: &[&[u32]],
+        features: Option<Tensor<2>>,
+        config: &ModelConfig,
+    ) -> Tensor<3> {
+        let weight = self.model.embed_tokens.weight.val();
+        let device = weight.device();
+        let [vocab, width] = weight.dims();
+        let available = features.as_ref().map_or(0, |features| features.dims()[0]);
+        let mut seen = 0;
+        let rows: Vec<i32> = tokens
+            .iter()
+            .flat_map(|sequence| sequence.iter())
+            .map(|token| {
+                if *token == config.image_token_id && seen < available {
+                    seen += 1;
+                    (vocab + seen - 1) as i32
+                } else {
+                    *token as i32
+                }
+            })
+            .collect();
+        let count = rows.len();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device);
+        let table = match features {
+            // One gather over words and pictures together.
+            Some(features) => Tensor::cat(vec![weight, features], 0),
+            None => weight,
+        };
+        let length = count / tokens.len().max(1);
+        table.select(0, rows).reshape([tokens.len(), length, width])
+    }
+
+    /// Final hidden states of new tokens, which follow those in the cache.
+    ///
+    /// # Shapes
+    /// - embeddings: `[batch, new, hidden]`, returned alike
+    /// - positions: `batch` sequences of `new` places
+    pub(crate) fn decode(
+        &self,
+        embeddings: Tensor<3>,
+        positions: &[&[Position]],
+        config: &ModelConfig,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let rotary = text_rotary(positions, &config.text, &embeddings.device());
+        self.model.forward(embeddings, &rotary, cache)
+    }
+
+    /// The vision tower's hidden states before its merger: the embedded patches, then each block's
+    /// output, in the order of the patches.
+    ///
+    /// # Shapes
+    /// - each: `[patches, vision hidden]`
+    #[must_use]
+    pub fn vision_states(
+        &self,
+        patches: &Patches,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Vec<Tensor<2>> {
+        let mut states = Vec::new();
+        let input = patches.tensor(config, device);
+        self.visual
+            .hidden(input, &patches.grids, &config.vision, |_, state| {
+                states.push(state.clone())
+            });
+        states
+    }
+
+    /// Scores of the next token.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows, hidden]`
+    /// - returned: `[rows, vocab]`
+    #[must_use]
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Choosing the next token from its scores.
+
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Sampling {
+    /// The most likely token (the published setting).
+    #[default]
+    Greedy,
+    /// At random by likelihood.
+    Random {
+        /// Divides the scores: below 1 sharpens, above 1 flattens.
+        temperature: f32,
+        /// Only the most likely tokens whose probabilities sum to this are drawn from.
+        top_p: f32,
+        /// Makes the draws repeatable.
+        seed: u64,
+    },
+}
+
+/// Chooses tokens one after the other.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    sampling: Sampling,
+    penalty: f32,
+    rng: ChaCha8Rng,
+}
+
+impl Sampler {
+    /// - penalty: the repetition penalty, 1 for none
+    #[must_use]
+    pub fn new(sampling: Sampling, penalty: f32) -> Self {
+        let seed = match sampling {
+            Sampling::Greedy => 0,
+            Sampling::Random { seed, .. } => seed,
+        };
+        Self {
+            sampling,
+            penalty,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        }
+    }
+
+    /// The next token; `seen` are all tokens so far, pictures' too, which the penalty lowers (each
+    /// once, as transformers and vLLM do).
+    pub fn next(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {
+        if self.penalty != 1.0 {
+            let mut seen = seen.to_vec();
+            seen.sort_unstable();
+            seen.dedup();
+            for token in seen {
+                if let Some(score) = logits.get_mut(token as usize) {
+                    *score = if *score > 0.0 {
+                        *score / self.penalty
+                    } else {
+                        *score * self.penalty
+                    };
+                }
+            }
+        }
+        match self.sampling {
+            Sampling::Greedy => argmax(logits),
+            Sampling::Random {
+                temperature, top_p, ..
+            } => self.draw(logits, temperature, top_p),
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32], temperature: f32, top_p: f32) -> u32 {
+        if !(temperature > 0.0) {
+            return argmax(logits);
+        }
+        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut tokens: Vec<(u32, f32)> = logits
+            .iter()
+            .enumerate()
+            .map(|(token, score)| (token as u32, ((score - best) / temperature).exp()))
+            .collect();
+        tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let total: f32 = tokens.iter().map(|(_, weight)| weight).sum();
+        let mut kept = 0.0;
+        let mut count = 0;
+        for (_, weight) in &tokens {
+            kept += weight;
+            count += 1;
+            if kept >= top_p * total {
+                break;
+            }
+        }
+        let mut draw = self.rng.random::<f32>() * kept;
+        for (token, weight) in &tokens[..count] {
+            draw -= weight;
+            if draw <= 0.0 {
+                return *token;
+            }
+        }
+        tokens.first().map_or(0, |(token, _)| *token)
+    }
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (token, score) in logits.iter().enumerate() {
+        if *score > best.1 {
+            best = (token as u32, *score);
+        }
+    }
+    best.0
+}

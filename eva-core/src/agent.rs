@@ -1,0 +1,404 @@
+//! The run as a state machine without input or output: [`Agent`].
+
+use core::fmt;
+
+use crate::outcome::{CallError, CallErrors, Outcome, StopReason, Tally};
+use crate::reply::{self, FRAME_SELECT, FrameSelect, WrittenCall};
+use crate::{Rules, Selection, Usage, VideoInfo};
+
+/// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
+/// [`Tally::dropped_calls`].
+pub const MAX_CALLS: usize = 16;
+
+/// What the agent waits for. Doing it and handing the result to [`Agent::handle`] moves the run on.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[must_use = "the run goes on only when the step is carried out"]
+pub enum Step {
+    /// The model shall continue the conversation: answer with [`Input::Generated`].
+    Generate,
+    /// These frames shall be fetched: answer with [`Input::Selected`].
+    SelectFrames(Selection),
+    /// A tool of the host shall be called: answer with [`Input::Returned`]. The spans point into the
+    /// last reply.
+    CallTool(WrittenCall),
+    /// The run is over; this step is the last one.
+    Done(Outcome),
+}
+
+impl Step {
+    /// Its name alone.
+    #[must_use]
+    pub const fn kind(&self) -> StepKind {
+        match self {
+            Self::Generate => StepKind::Generate,
+            Self::SelectFrames(_) => StepKind::SelectFrames,
+            Self::CallTool(_) => StepKind::CallTool,
+            Self::Done(_) => StepKind::Done,
+        }
+    }
+}
+
+/// The result of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Input<'a> {
+    /// The model's reply, whole, and its tokens. For [`Step::Generate`].
+    Generated {
+        /// The text of the reply.
+        reply: &'a str,
+        /// Its tokens.
+        usage: Usage,
+    },
+    /// How many frames the source delivered, or that it failed; none is a failure too. For
+    /// [`Step::SelectFrames`].
+    Selected(Result<u32, SelectFailed>),
+    /// Whether the tool did its work. For [`Step::CallTool`].
+    Returned(Result<(), ToolFailure>),
+    /// The step can't be carried out and the run ends. For any step but [`Step::Done`].
+    Abort(Abort),
+}
+
+impl Input<'_> {
+    /// Its name alone.
+    #[must_use]
+    pub const fn kind(&self) -> InputKind {
+        match self {
+            Self::Generated { .. } => InputKind::Generated,
+            Self::Selected(_) => InputKind::Selected,
+            Self::Returned(_) => InputKind::Returned,
+            Self::Abort(_) => InputKind::Abort,
+        }
+    }
+}
+
+/// A source could not deliver the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelectFailed;
+
+/// How a call of a host's tool failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolFailure {
+    /// The tool failed: the call counts as [`CallError::ToolFailed`].
+    Failed,
+    /// The host has no tool of that name: it is as if the call had not been written.
+    Unknown,
+}
+
+/// Why the host ends a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abort {
+    /// A model server refused the conversation: `openai_bad_request`.
+    BadRequest,
+    /// Anything else: `exception`.
+    Exception,
+}
+
+/// Name of a [`Step`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// [`Step::Generate`]
+    Generate,
+    /// [`Step::SelectFrames`]
+    SelectFrames,
+    /// [`Step::CallTool`]
+    CallTool,
+    /// [`Step::Done`]
+    Done,
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Generate => "`Generated` (or `Abort`)",
+            Self::SelectFrames => "`Selected` (or `Abort`)",
+            Self::CallTool => "`Returned` (or `Abort`)",
+            Self::Done => "nothing more: the run is over",
+        })
+    }
+}
+
+/// Name of an [`Input`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// [`Input::Generated`]
+    Generated,
+    /// [`Input::Selected`]
+    Selected,
+    /// [`Input::Returned`]
+    Returned,
+    /// [`Input::Abort`]
+    Abort,
+}
+
+/// [`Agent::handle`] was given the result of another step. The agent is as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent expects {expected} but was given `{given:?}`: carry out what `step()` says")]
+pub struct Unexpected {
+    /// The step whose result is expected.
+    pub expected: StepKind,
+    /// What came instead.
+    pub given: InputKind,
+}
+
+/// A call of the current turn, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Call {
+    /// Where it stands in the last reply.
+    pub written: WrittenCall,
+    /// What it asks the source for; `None` for another tool, or when it can't be carried out.
+    pub selection: Option<Selection>,
+    /// Where it stands.
+    pub state: CallState,
+}
+
+/// What became of a [`Call`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum CallState {
+    /// It waits for its result.
+    Waiting,
+    /// It is done; the number of frames it delivered.
+    Done(u32),
+    /// It failed.
+    Failed(CallError),
+    /// The host has no tool of that name; it does not count as a call.
+    Unknown,
+}
+
+/// A run of the EVA protocol that does no input or output itself: see the [crate](crate) for the
+/// loop around it.
+///
+/// It holds no text and no pictures, needs no allocator, and can be cloned, stored (feature `serde`)
+/// and carried on later.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Agent {
+    rules: Rules,
+    info: VideoInfo,
+    other_tools: bool,
+    calls: heapless::Vec<Call, MAX_CALLS>,
+    tally: Tally,
+    /// The state of the run is the step it waits for.
+    step: Step,
+}
+
+impl Agent {
+    /// A run about the video `info` under `rules`. With no turns allowed it is over at once.
+    #[must_use]
+    pub fn new(rules: Rules, info: VideoInfo) -> Self {
+        let mut agent = Self {
+            rules,
+            info,
+            other_tools: false,
+            calls: heapless::Vec::new(),
+            tally: Tally::default(),
+            step: Step::Generate,
+        };
+        agent.next_turn();
+        agent
+    }
+
+    /// The same for a host with tools of its own: calls of other tools than `frame_select` become
+    /// [`Step::CallTool`]. Without this they are passed over, as in the published protocol.
+    #[must_use]
+    pub fn with_other_tools(mut self) -> Self {
+        self.other_tools = true;
+        self
+    }
+
+    /// Moves the run on by the result of its step, and gives the next one.
+    ///
+    /// # Errors
+    /// [`Unexpected`] when `input` is not the result of the current step; nothing has changed then.
+    pub fn handle(&mut self, input: Input<'_>) -> Result<&Step, Unexpected> {
+        match (&self.step, input) {
+            (Step::Generate, Input::Generated { reply, usage }) => self.generated(reply, usage),
+            (Step::SelectFrames(_), Input::Selected(result)) => self.selected(result),
+            (Step::CallTool(_), Input::Returned(result)) => self.returned(result),
+            (Step::Generate | Step::SelectFrames(_) | Step::CallTool(_), Input::Abort(abort)) => {
+                self.abort(abort)
+            }
+            (step, input) => {
+                return Err(Unexpected {
+                    expected: step.kind(),
+                    given: input.kind(),
+                });
+            }
+        }
+        Ok(&self.step)
+    }
+
+    /// What the run waits for. Asking changes nothing.
+    pub fn step(&self) -> &Step {
+        &self.step
+    }
+
+    /// The calls of the last reply, in order, and what became of each so far.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// What the run has cost so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The limits of the run.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The video the run is about.
+    #[must_use]
+    pub fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    // The four results, each to be given only when the agent waits for it: `handle` and `Session`
+    // look at the step first.
+
+    pub(crate) fn generated(&mut self, reply: &str, usage: Usage) {
+        self.calls.clear();
+        self.tally.num_rounds = self.tally.num_rounds.saturating_add(1);
+        self.tally.total_tokens = u64::from(usage.prompt) + u64::from(usage.completion);
+
+        if let Some(answer) = reply::answer(reply) {
+            self.step = Step::Done(Outcome {
+                answer: Some(answer),
+                stop_reason: StopReason::AnswerFound,
+                tally: self.tally,
+            });
+            return;
+        }
+        let Some(mut written) = reply::tool_calls(reply) else {
+            return self.done(StopReason::NoAnswerNoToolCall);
+        };
+        if self.other_tools {
+            written = written.with_other_tools();
+        }
+        for written in written {
+            let Ok(call) = self.planned(reply, written) else {
+                return self.done(StopReason::Exception);
+            };
+            let tokens = call.selection.map_or(0, |s| s.visual_tokens());
+            if self.calls.push(call).is_err() {
+                self.tally.dropped_calls = self.tally.dropped_calls.saturating_add(1);
+                continue;
+            }
+            let sum = &mut self.tally.estimated_visual_tokens;
+            *sum = sum.saturating_add(tokens);
+        }
+        self.next_call();
+    }
+
+    /// The call read and set against the video, or `Err` when the published code raises on it.
+    fn planned(&self, reply: &str, written: WrittenCall) -> Result<Call, Raised> {
+        let call = |selection, state| Call {
+            written,
+            selection,
+            state,
+        };
+        if written.name.of(reply) != Some(FRAME_SELECT) {
+            return Ok(call(None, CallState::Waiting));
+        }
+        let arguments = written.arguments.of(reply).unwrap_or_default();
+        let arguments = match FrameSelect::parse(arguments) {
+            Ok(arguments) => arguments,
+            Err(error) => return Ok(call(None, CallState::Failed(error))),
+        };
+        match Selection::plan(&arguments, &self.info, &self.rules) {
+            Ok(selection) => Ok(call(Some(selection), CallState::Waiting)),
+            Err(error) if error.ends_the_run() => Err(Raised),
+            Err(_) => Ok(call(None, CallState::Failed(CallError::FrameSelectFailed))),
+        }
+    }
+
+    pub(crate) fn selected(&mut self, result: Result<u32, SelectFailed>) {
+        let state = match result {
+            Ok(0) | Err(SelectFailed) => CallState::Failed(CallError::FrameSelectFailed),
+            Ok(frames) => {
+                self.tally.frames = self.tally.frames.saturating_add(u64::from(frames));
+                CallState::Done(frames)
+            }
+        };
+        self.settle(state);
+    }
+
+    pub(crate) fn returned(&mut self, result: Result<(), ToolFailure>) {
+        let state = match result {
+            Ok(()) => CallState::Done(0),
+            Err(ToolFailure::Failed) => CallState::Failed(CallError::ToolFailed),
+            Err(ToolFailure::Unknown) => CallState::Unknown,
+        };
+        self.settle(state);
+    }
+
+    pub(crate) fn abort(&mut self, abort: Abort) {
+        self.done(match abort {
+            Abort::BadRequest => StopReason::OpenaiBadRequest,
+            Abort::Exception => StopReason::Exception,
+        });
+    }
+
+    /// Notes the result of the call that waits first, and goes on to the next.
+    fn settle(&mut self, state: CallState) {
+        if let Some(call) = self.calls.iter_mut().find(|call| is_waiting(call)) {
+            call.state = state;
+        }
+        self.next_call();
+    }
+
+    fn next_call(&mut self) {
+        if let Some(call) = self.calls.iter().find(|call| is_waiting(call)) {
+            self.step = match call.selection {
+                Some(selection) => Step::SelectFrames(selection),
+                None => Step::CallTool(call.written),
+            };
+            return;
+        }
+        let mut errors = CallErrors::new();
+        let mut done = 0;
+        for call in &self.calls {
+            match call.state {
+                // Fits: there are as many places as calls.
+                CallState::Failed(error) => _ = errors.push(error),
+                CallState::Done(_) => done += 1,
+                CallState::Unknown | CallState::Waiting => {}
+            }
+        }
+        if done > 0 {
+            self.next_turn();
+        } else if errors.is_empty() {
+            self.done(StopReason::NoValidToolCall);
+        } else {
+            self.done(StopReason::CallsFailed(errors));
+        }
+    }
+
+    fn next_turn(&mut self) {
+        if self.tally.num_rounds < self.rules.max_turns {
+            self.step = Step::Generate;
+        } else {
+            self.done(StopReason::MaxTurnsExceeded);
+        }
+    }
+
+    fn done(&mut self, stop_reason: StopReason) {
+        self.step = Step::Done(Outcome {
+            answer: None,
+            stop_reason,
+            tally: self.tally,
+        });
+    }
+}
+
+/// The published code raises an exception here.
+struct Raised;
+
+fn is_waiting(call: &Call) -> bool {
+    call.state == CallState::Waiting
+}

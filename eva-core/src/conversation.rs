@@ -1,0 +1,235 @@
+//! A conversation that owns its texts and pictures: [`Conversation`].
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::prompt::{self, ToolResponse, trim_question};
+use crate::{Frame, Message, Part, Role, Selection, VideoInfo};
+
+/// The messages of a run with their pictures, as a [`Policy`](crate::Policy) reads them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation<P> {
+    messages: Vec<OwnedMessage<P>>,
+}
+
+/// One message with its texts and pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnedMessage<P> {
+    /// Who speaks.
+    pub role: Role,
+    /// Text and pictures in order.
+    pub parts: Vec<OwnedPart<P>>,
+}
+
+/// A piece of an [`OwnedMessage`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum OwnedPart<P> {
+    /// Text, to be read literally.
+    Text(String),
+    /// A frame of the video.
+    Image(Picture<P>),
+}
+
+/// A frame in a conversation, with the size it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture<P> {
+    /// The frame, as the source delivered it.
+    pub frame: Frame<P>,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+}
+
+/// The prompt has no user message, hence no question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the prompt has no user message: add one that asks the question")]
+pub struct NoQuestion;
+
+impl<P> OwnedMessage<P> {
+    /// A message that is text alone.
+    #[must_use]
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self {
+            role,
+            parts: Vec::from([OwnedPart::Text(text.into())]),
+        }
+    }
+}
+
+impl<P> Default for Conversation<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P> Conversation<P> {
+    /// A conversation without messages.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            messages: Vec::new(),
+        }
+    }
+
+    /// The conversation with which a run about the video `info` begins: `prompt`, led by
+    /// [`prompt::SYSTEM`] unless it begins with a system message of its own, its first user message
+    /// led by what is known of the video.
+    ///
+    /// # Errors
+    /// [`NoQuestion`] when no message of `prompt` is the user's.
+    pub fn open(info: &VideoInfo, prompt: &[(Role, &str)]) -> Result<Self, NoQuestion> {
+        let mut conversation = Self::new();
+        if prompt.first().is_none_or(|(role, _)| *role != Role::System) {
+            conversation.push(OwnedMessage::text(Role::System, prompt::SYSTEM));
+        }
+        let mut asked = false;
+        for &(role, text) in prompt {
+            let mut message = String::new();
+            if role == Role::User && !asked {
+                asked = true;
+                // Writing to a `String` can't fail.
+                _ = prompt::write_question(&mut message, info, text);
+            } else {
+                message.push_str(text);
+            }
+            conversation.push(OwnedMessage::text(role, message));
+        }
+        if asked {
+            Ok(conversation)
+        } else {
+            Err(NoQuestion)
+        }
+    }
+
+    /// Adds a message at the end.
+    pub fn push(&mut self, message: OwnedMessage<P>) {
+        self.messages.push(message);
+    }
+
+    /// The messages in order.
+    #[must_use]
+    pub fn messages(&self) -> &[OwnedMessage<P>] {
+        &self.messages
+    }
+
+    /// The messages themselves, without a copy.
+    #[must_use]
+    pub fn into_messages(self) -> Vec<OwnedMessage<P>> {
+        self.messages
+    }
+
+    /// All frames in the order in which the model sees them.
+    pub fn pictures(&self) -> impl Iterator<Item = &Picture<P>> {
+        let parts = self.messages.iter().flat_map(|message| &message.parts);
+        parts.filter_map(|part| match part {
+            OwnedPart::Image(picture) => Some(picture),
+            OwnedPart::Text(_) => None,
+        })
+    }
+
+    /// Lends the messages in the form that a policy reads.
+    ///
+    /// ```
+    /// use eva_core::{Conversation, Role, VideoInfo};
+    /// let info = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+    /// let conversation = Conversation::<()>::open(&info, &[(Role::User, "Who wins?")])?;
+    /// let roles: Vec<Role> =
+    ///     conversation.with_messages(|messages| messages.iter().map(|m| m.role).collect());
+    /// assert_eq!(roles, [Role::System, Role::User]);
+    /// # Ok::<(), eva_core::NoQuestion>(())
+    /// ```
+    pub fn with_messages<R>(&self, read: impl FnOnce(&[Message<'_, P>]) -> R) -> R {
+        let parts: Vec<Vec<Part<'_, P>>> = self
+            .messages
+            .iter()
+            .map(|message| message.parts.iter().map(OwnedPart::borrowed).collect())
+            .collect();
+        let messages: Vec<Message<'_, P>> = self
+            .messages
+            .iter()
+            .zip(&parts)
+            .map(|(message, parts)| Message {
+                role: message.role,
+                parts,
+            })
+            .collect();
+        read(&messages)
+    }
+}
+
+impl<P> OwnedPart<P> {
+    fn borrowed(&self) -> Part<'_, P> {
+        match self {
+            Self::Text(text) => Part::Text(text),
+            Self::Image(picture) => Part::Image(&picture.frame.pixels),
+        }
+    }
+}
+
+/// The question of a prompt: its first user message, trimmed.
+#[must_use]
+pub fn question<'a>(prompt: &[(Role, &'a str)]) -> Option<&'a str> {
+    let (_, text) = prompt.iter().find(|(role, _)| *role == Role::User)?;
+    Some(trim_question(text))
+}
+
+/// The message that answers the calls of a turn, while its frames come in.
+#[derive(Debug)]
+pub struct ToolMessage<P> {
+    wording: ToolResponse,
+    parts: Vec<OwnedPart<P>>,
+    text: String,
+}
+
+impl<P> Default for ToolMessage<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P> ToolMessage<P> {
+    /// A message with nothing in it yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            wording: ToolResponse::new(),
+            parts: Vec::new(),
+            text: String::new(),
+        }
+    }
+
+    /// Adds the frames that a source delivered for `selection`, in order.
+    pub fn frames(&mut self, selection: &Selection, frames: impl IntoIterator<Item = Frame<P>>) {
+        for (index, frame) in (0..).zip(frames) {
+            // Writing to a `String` can't fail.
+            _ = self.wording.frame(&mut self.text, selection, index);
+            let label = core::mem::take(&mut self.text);
+            self.parts.push(OwnedPart::Text(label));
+            self.parts.push(OwnedPart::Image(Picture {
+                frame,
+                width: selection.width,
+                height: selection.height,
+            }));
+        }
+    }
+
+    /// Adds what another tool returned.
+    pub fn text(&mut self, returned: &str) {
+        _ = self.wording.text(&mut self.text, returned);
+    }
+
+    /// The message, complete with the reminder of the question.
+    #[must_use]
+    pub fn close(mut self, question: &str) -> OwnedMessage<P> {
+        let wording: ToolResponse = self.wording;
+        let written: fmt::Result = wording.close(&mut self.text, question);
+        debug_assert!(written.is_ok(), "writing to a String can't fail");
+        self.parts.push(OwnedPart::Text(self.text));
+        OwnedMessage {
+            role: Role::Tool,
+            parts: self.parts,
+        }
+    }
+}

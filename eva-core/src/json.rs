@@ -1,0 +1,494 @@
+//! One JSON object, read in place: no allocator, no recursion.
+//!
+//! Accepts exactly what Python's `json.loads` accepts for an object (its `NaN` and `Infinity`
+//! included, since the published code reads calls with it), except that more than
+//! [`MAX_DEPTH`] levels of nesting are refused.
+
+/// Deepest nesting inside the object. One bit a level records whether it is an array or an object.
+pub const MAX_DEPTH: u32 = u128::BITS;
+
+/// The text is not a JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a JSON object: unexpected text at byte {at}")]
+pub struct NotJson {
+    /// The byte at which reading stopped.
+    pub at: usize,
+}
+
+/// A JSON number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Number {
+    /// Its value; a whole number too large for `f64` is infinite.
+    pub value: f64,
+    /// Whether it was written without fraction and exponent: Python's `int`, not its `float`.
+    pub integer: bool,
+}
+
+/// A member's value. What is not a number, a truth value or null is left unread.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, `NaN`, `Infinity` or `-Infinity`
+    Number(Number),
+    /// A string, an array or an object: its text, quotes and brackets included.
+    Other(&'a str),
+}
+
+/// A member's name, escapes not yet decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a>(&'a str);
+
+impl Key<'_> {
+    /// Whether the name, escapes decoded, is `name`.
+    #[must_use]
+    pub fn is(self, name: &str) -> bool {
+        let mut raw = self.0.chars();
+        let mut name = name.chars();
+        loop {
+            let Some(c) = raw.next() else {
+                return name.next().is_none();
+            };
+            let decoded = if c == '\\' {
+                match raw.next() {
+                    Some('b') => '\u{8}',
+                    Some('f') => '\u{c}',
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('t') => '\t',
+                    Some('u') => {
+                        let code = raw
+                            .by_ref()
+                            .take(4)
+                            .fold(0, |code, hex| code * 16 + hex.to_digit(16).unwrap_or(0));
+                        // Half of a surrogate pair: no name that is asked for has one.
+                        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+                    }
+                    // A quote, a slash or a backslash stands for itself.
+                    Some(c) => c,
+                    None => return false,
+                }
+            } else {
+                c
+            };
+            if name.next() != Some(decoded) {
+                return false;
+            }
+        }
+    }
+}
+
+/// Reads `text` as one object and hands each member to `member`, in order. A repeated name is handed
+/// out each time: in Python the last one counts.
+///
+/// # Errors
+/// [`NotJson`] when the text is anything else; members before the error have been handed out.
+pub fn read_object<'a>(
+    text: &'a str,
+    mut member: impl FnMut(Key<'a>, Value<'a>),
+) -> Result<(), NotJson> {
+    let mut reader = Reader { text, at: 0 };
+    reader.space();
+    reader.expect(b'{')?;
+    reader.space();
+    if !reader.eat(b'}') {
+        loop {
+            let key = reader.key()?;
+            let value = reader.value()?;
+            member(key, value);
+            reader.space();
+            if reader.eat(b'}') {
+                break;
+            }
+            reader.expect(b',')?;
+            reader.space();
+        }
+    }
+    reader.space();
+    if reader.at == text.len() {
+        Ok(())
+    } else {
+        Err(reader.error())
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self) -> NotJson {
+        NotJson { at: self.at }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
+        if self.eat(byte) {
+            Ok(())
+        } else {
+            Err(self.error())
+        }
+    }
+
+    fn eat_word(&mut self, word: &str) -> bool {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let found = rest.starts_with(word.as_bytes());
+        if found {
+            self.at += word.len();
+        }
+        found
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// A name with its colon, up to its value.
+    fn key(&mut self) -> Result<Key<'a>, NotJson> {
+        let quoted = self.string()?;
+        self.space();
+        self.expect(b':')?;
+        self.space();
+        Ok(Key(quoted))
+    }
+
+    /// A string; gives what is between its quotes.
+    fn string(&mut self) -> Result<&'a str, NotJson> {
+        self.expect(b'"')?;
+        let start = self.at;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    let inner = self.text.get(start..self.at).unwrap_or_default();
+                    self.at += 1;
+                    return Ok(inner);
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    match self.peek() {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                            self.at += 1;
+                        }
+                        Some(b'u') => {
+                            self.at += 1;
+                            for _ in 0..4 {
+                                if !self.peek().is_some_and(|b| b.is_ascii_hexdigit()) {
+                                    return Err(self.error());
+                                }
+                                self.at += 1;
+                            }
+                        }
+                        _ => return Err(self.error()),
+                    }
+                }
+                Some(0x20..) => self.at += 1,
+                // Control characters must be escaped; or the text ends inside the string.
+                _ => return Err(self.error()),
+            }
+        }
+    }
+
+    fn value(&mut self) -> Result<Value<'a>, NotJson> {
+        if matches!(self.peek(), Some(b'{' | b'[' | b'"')) {
+            let start = self.at;
+            self.skip()?;
+            return Ok(Value::Other(
+                self.text.get(start..self.at).unwrap_or_default(),
+            ));
+        }
+        self.scalar()
+    }
+
+    fn scalar(&mut self) -> Result<Value<'a>, NotJson> {
+        let float = |value| {
+            Value::Number(Number {
+                value,
+                integer: false,
+            })
+        };
+        if self.eat_word("null") {
+            Ok(Value::Null)
+        } else if self.eat_word("true") {
+            Ok(Value::Bool(true))
+        } else if self.eat_word("false") {
+            Ok(Value::Bool(false))
+        } else if self.eat_word("NaN") {
+            Ok(float(f64::NAN))
+        } else if self.eat_word("Infinity") {
+            Ok(float(f64::INFINITY))
+        } else if self.eat_word("-Infinity") {
+            Ok(float(f64::NEG_INFINITY))
+        } else {
+            self.number().map(Value::Number)
+        }
+    }
+
+    fn number(&mut self) -> Result<Number, NotJson> {
+        let start = self.at;
+        self.eat(b'-');
+        // A leading zero stands alone: `01` ends after the zero and fails at the `1`.
+        if !self.eat(b'0') {
+            self.digits()?;
+        }
+        let mut integer = true;
+        if self.eat(b'.') {
+            integer = false;
+            self.digits()?;
+        }
+        if self.eat(b'e') || self.eat(b'E') {
+            integer = false;
+            if !self.eat(b'+') {
+                self.eat(b'-');
+            }
+            self.digits()?;
+        }
+        let lexeme = self.text.get(start..self.at).unwrap_or_default();
+        match lexeme.parse() {
+            Ok(value) => Ok(Number { value, integer }),
+            Err(_) => Err(self.error()),
+        }
+    }
+
+    fn digits(&mut self) -> Result<(), NotJson> {
+        if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            return Err(self.error());
+        }
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    /// Passes over a string, array or object, checking it.
+    fn skip(&mut self) -> Result<(), NotJson> {
+        let mut kinds: u128 = 0; // innermost level in the lowest bit; 1 is an object
+        let mut depth = 0;
+        loop {
+            // At a value.
+            match self.peek() {
+                Some(open @ (b'{' | b'[')) => {
+                    if depth == MAX_DEPTH {
+                        return Err(self.error());
+                    }
+                    self.at += 1;
+                    self.space();
+                    let object = open == b'{';
+                    if !self.eat(if object { b'}' } else { b']' }) {
+                        depth += 1;
+                        kinds = kinds << 1 | u128::from(object);
+                        if object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'"') => {
+                    self.string()?;
+                }
+                _ => {
+                    self.scalar()?;
+                }
+            }
+            // Behind a value: close what ends here, then go on to the next value.
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                self.space();
+                let object = kinds & 1 == 1;
+                if self.eat(b',') {
+                    self.space();
+                    if object {
+                        self.key()?;
+                    }
+                    break;
+                }
+                self.expect(if object { b'}' } else { b']' })?;
+                depth -= 1;
+                kinds >>= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// The value of member `x`.
+    fn x(text: &str) -> Result<Option<Value<'_>>, NotJson> {
+        let mut found = None;
+        read_object(text, |key, value| {
+            if key.is("x") {
+                found = Some(value);
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn number(value: f64, integer: bool) -> Option<Value<'static>> {
+        Some(Value::Number(Number { value, integer }))
+    }
+
+    #[test]
+    fn reads_each_kind_of_value() {
+        assert_eq!(x("{}"), Ok(None));
+        assert_eq!(x(" {\n\"x\" : null } "), Ok(Some(Value::Null)));
+        assert_eq!(x(r#"{"x":true}"#), Ok(Some(Value::Bool(true))));
+        assert_eq!(x(r#"{"x":false}"#), Ok(Some(Value::Bool(false))));
+        assert_eq!(x(r#"{"x":12}"#), Ok(number(12.0, true)));
+        assert_eq!(x(r#"{"x":-0}"#), Ok(number(0.0, true)));
+        assert_eq!(x(r#"{"x":12.0}"#), Ok(number(12.0, false)));
+        assert_eq!(x(r#"{"x":-1.5E+2}"#), Ok(number(-150.0, false)));
+        assert_eq!(x(r#"{"x":Infinity}"#), Ok(number(f64::INFINITY, false)));
+        assert_eq!(
+            x(r#"{"x":-Infinity}"#),
+            Ok(number(f64::NEG_INFINITY, false))
+        );
+        assert!(
+            matches!(x(r#"{"x":NaN}"#), Ok(Some(Value::Number(n))) if n.value.is_nan() && !n.integer)
+        );
+        assert_eq!(
+            x(r#"{"x":[1,{"a":"}"}, "]"]}"#),
+            Ok(Some(Value::Other(r#"[1,{"a":"}"}, "]"]"#)))
+        );
+        assert_eq!(
+            x(r#"{"x":"é\"\u00e9"}"#),
+            Ok(Some(Value::Other(r#""é\"\u00e9""#)))
+        );
+    }
+
+    #[test]
+    fn a_number_too_large_is_infinite() {
+        let digits = "9".repeat(400);
+        assert_eq!(
+            x(&format!("{{\"x\":{digits}}}")),
+            Ok(number(f64::INFINITY, true))
+        );
+        assert_eq!(x(r#"{"x":1e999}"#), Ok(number(f64::INFINITY, false)));
+    }
+
+    #[test]
+    fn the_last_of_repeated_names_counts() {
+        assert_eq!(x(r#"{"x":1,"y":2,"x":3}"#), Ok(number(3.0, true)));
+    }
+
+    #[test]
+    fn names_are_compared_with_escapes_decoded() {
+        assert_eq!(x(r#"{"\u0078":3}"#), Ok(number(3.0, true)));
+        assert_eq!(x(r#"{"\ud800":3}"#), Ok(None));
+        let mut seen = 0;
+        read_object(r#"{"a\/\n\t\r\b\f\"\\":3}"#, |key, _| {
+            seen += usize::from(key.is("a/\n\t\r\u{8}\u{c}\"\\"));
+            seen += 10 * usize::from(key.is("a"));
+        })
+        .unwrap();
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "1",
+            "{}x",
+            "{} {}",
+            "{,}",
+            r#"{"x"}"#,
+            r#"{"x":}"#,
+            r#"{"x":1,}"#,
+            r#"{"x":1 "y":2}"#,
+            r#"{x:1}"#,
+            r#"{'x':1}"#,
+            r#"{"x":1.}"#,
+            r#"{"x":.5}"#,
+            r#"{"x":01}"#,
+            r#"{"x":+1}"#,
+            r#"{"x":-}"#,
+            r#"{"x":1e}"#,
+            r#"{"x":1e+}"#,
+            r#"{"x":0x10}"#,
+            r#"{"x":1_000}"#,
+            r#"{"x":nan}"#,
+            r#"{"x":True}"#,
+            r#"{"x":None}"#,
+            r#"{"x":tru}"#,
+            r#"{"x":truee}"#,
+            r#"{"x":"a}"#,
+            r#"{"x":"\q"}"#,
+            r#"{"x":"\u12g4"}"#,
+            "{\"x\":\"a\nb\"}",
+            r#"{"x":[1,]}"#,
+            r#"{"x":[1 2]}"#,
+            r#"{"x":[1}}"#,
+            r#"{"x":{"a":1]}"#,
+            r#"{"x":{"a"}}"#,
+            r#"{"x":{,}}"#,
+            "{\"x\":\u{a0}1}",
+        ] {
+            assert!(x(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth| format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(x(&nested(MAX_DEPTH as usize)).is_ok());
+        assert!(x(&nested(1 + MAX_DEPTH as usize)).is_err());
+        assert!(x(&nested(100_000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json(text in "[\\{\\}\\[\\]\",:0-9eE.+\\- \\\\unltrefals]{0,24}") {
+            let text = format!("{{\"x\":{text}}}");
+            let ours = x(&text).is_ok();
+            let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
+            // Ours takes numbers beyond f64 and lone surrogates, as Python does.
+            let lenient = matches!(&theirs, Err(e) if {
+                let e = format!("{e}");
+                e.contains("out of range") || e.contains("surrogate") || e.contains("hex escape")
+            });
+            prop_assert!(ours == theirs.is_ok() || lenient, "{text}: {theirs:?}");
+        }
+
+        #[test]
+        fn reads_any_number_exactly(value: f64) {
+            prop_assume!(value.is_finite());
+            let text = format!("{{\"x\":{value:e}}}");
+            let read = x(&text).unwrap();
+            prop_assert_eq!(read, number(value, false));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String, cut: Vec<u8>) {
+            let _ = x(&text);
+            if let Ok(text) = core::str::from_utf8(&cut) {
+                let _ = x(text);
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What the model's reply says: its answer, or its calls, found in place.
+//!
+//! The rules are those of the published evaluation code, whose searches are Python regular
+//! expressions; they are written out by hand here so that no allocator is needed.
+
+use crate::json::{self, Number, Value};
+use crate::outcome::CallError;
+use crate::span::Span;
+
+/// The name of the tool that every host has.
+pub const FRAME_SELECT: &str = "frame_select";
+
+/// Most characters that may follow a fallback answer and its separator.
+const FALLBACK_TAIL: usize = 100;
+
+/// The answer in a reply, never empty.
+///
+/// 1. The first `<answer> ... </answer>`, trimmed; line breaks are allowed in it.
+/// 2. If there is none, or it is empty: the leftmost "answer" or "Answer" that is followed by one of
+///    `.`, `:` or white space, optional white space and ONE word character, behind which the reply
+///    ends, or has a non-word character and at most 100 more. That one character is the answer.
+#[must_use]
+pub fn answer(reply: &str) -> Option<Span> {
+    between(reply, "<answer>", "</answer>")
+        .and_then(|span| trimmed(reply, span))
+        .or_else(|| fallback_answer(reply))
+}
+
+fn fallback_answer(reply: &str) -> Option<Span> {
+    reply.match_indices("nswer").find_map(|(at, word)| {
+        let before = reply.get(..at)?;
+        if !before.ends_with(['A', 'a']) {
+            return None;
+        }
+        let rest = reply.get(at + word.len()..)?;
+        let separator = rest.chars().next()?;
+        if !(matches!(separator, '.' | ':') || is_space(separator)) {
+            return None;
+        }
+        let rest = rest
+            .get(separator.len_utf8()..)?
+            .trim_start_matches(is_space);
+        let letter = rest.chars().next()?;
+        let tail = rest.get(letter.len_utf8()..)?;
+        if !is_word(letter) || !ends_soon(tail) {
+            return None;
+        }
+        let start = reply.len() - rest.len();
+        Some(Span::new(start, start + letter.len_utf8()))
+    })
+}
+
+/// Whether what follows a fallback answer is short enough: nothing, or a non-word character and at
+/// most [`FALLBACK_TAIL`] more, not counting a line break at the very end.
+fn ends_soon(tail: &str) -> bool {
+    let mut rest = tail.chars();
+    match rest.next() {
+        None => true,
+        Some(separator) if is_word(separator) => false,
+        Some(_) => {
+            let rest = rest.as_str();
+            let rest = rest.strip_suffix('\n').unwrap_or(rest);
+            rest.chars().nth(FALLBACK_TAIL).is_none()
+        }
+    }
+}
+
+/// The `frame_select` calls in a reply: those in its first `<tool_call> ... </tool_call>` block.
+/// `None` when it has no such block. [`ToolCalls::with_other_tools`] finds calls of any tool.
+#[must_use]
+pub fn tool_calls(reply: &str) -> Option<ToolCalls<'_>> {
+    let block = between(reply, "<tool_call>", "</tool_call>")?;
+    let block = trimmed(reply, block).unwrap_or(Span::new(block.start, block.start));
+    Some(ToolCalls {
+        reply,
+        at: block.start,
+        end: block.end,
+        other_tools: false,
+    })
+}
+
+/// A call as it is written in a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct WrittenCall {
+    /// Name of the tool.
+    pub name: Span,
+    /// What it is called with: text in braces, not yet checked to be JSON.
+    pub arguments: Span,
+}
+
+/// Iterator over the calls of a reply, in order; made by [`tool_calls`].
+///
+/// A call is `{"tool": "NAME", "arguments": {...}}`, with `"parameters"` accepted for `"arguments"`
+/// and white space only where the published pattern has it: not before a colon. Its arguments end at
+/// the first closing brace that is followed by another one.
+#[derive(Debug, Clone)]
+pub struct ToolCalls<'a> {
+    reply: &'a str,
+    at: usize,
+    end: usize,
+    other_tools: bool,
+}
+
+impl ToolCalls<'_> {
+    /// The same for calls of any name. Without this, what calls another tool is passed over as if
+    /// it were plain text, as the published code does.
+    #[must_use]
+    pub const fn with_other_tools(mut self) -> Self {
+        self.other_tools = true;
+        self
+    }
+}
+
+impl Iterator for ToolCalls<'_> {
+    type Item = WrittenCall;
+
+    fn next(&mut self) -> Option<WrittenCall> {
+        loop {
+            let rest = self.reply.get(self.at..self.end)?;
+            let open = self.at + rest.find('{')?;
+            self.at = open + 1;
+            let mut cursor = Cursor {
+                text: self.reply.get(..self.end)?,
+                at: open,
+            };
+            if let Some(call) = cursor.call(self.other_tools) {
+                self.at = cursor.at;
+                return Some(call);
+            }
+            // Nothing closes the last of the arguments: nothing can close later ones either.
+            if cursor.at == self.end {
+                self.at = self.end;
+            }
+        }
+    }
+}
+
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn eat(&mut self, word: &str) -> Option<()> {
+        self.rest().strip_prefix(word)?;
+        self.at += word.len();
+        Some(())
+    }
+
+    fn space(&mut self) {
+        self.at = self.text.len() - self.rest().trim_start_matches(is_space).len();
+    }
+
+    fn call(&mut self, other_tools: bool) -> Option<WrittenCall> {
+        self.eat("{")?;
+        self.space();
+        self.eat("\"tool\":")?;
+        self.space();
+        self.eat("\"")?;
+        let name = Span::new(self.at, self.at + self.rest().find('"')?);
+        if !other_tools && name.of(self.text) != Some(FRAME_SELECT) {
+            return None;
+        }
+        self.at = name.end;
+        self.eat("\",")?;
+        self.space();
+        if self.eat("\"arguments\":").is_none() {
+            self.eat("\"parameters\":")?;
+        }
+        self.space();
+        let start = self.at;
+        self.eat("{")?;
+        loop {
+            let Some(brace) = self.rest().find('}') else {
+                self.at = self.text.len();
+                return None;
+            };
+            self.at += brace + 1;
+            let arguments = Span::new(start, self.at);
+            self.space();
+            if self.eat("}").is_some() {
+                return Some(WrittenCall { name, arguments });
+            }
+        }
+    }
+}
+
+/// An argument where a number is expected. `true` and `false` count as 1 and 0, as in Python.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Argument {
+    /// Null, text, an array or an object. A number written as text is text.
+    NotANumber,
+    /// A number, possibly not a finite one.
+    Number(Number),
+}
+
+impl Argument {
+    /// The whole number `value`.
+    #[must_use]
+    pub fn whole(value: u32) -> Self {
+        Self::Number(Number {
+            value: f64::from(value),
+            integer: true,
+        })
+    }
+
+    /// The number `value`, written with a fraction.
+    #[must_use]
+    pub const fn float(value: f64) -> Self {
+        Self::Number(Number {
+            value,
+            integer: false,
+        })
+    }
+}
+
+impl From<Value<'_>> for Argument {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(number),
+            Value::Bool(truth) => Self::whole(u32::from(truth)),
+            Value::Null | Value::Other(_) => Self::NotANumber,
+        }
+    }
+}
+
+/// The arguments of a `frame_select` call, present but not yet checked against a video:
+/// [`Selection::plan`](crate::Selection::plan) does that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrameSelect {
+    /// Start of the window in seconds.
+    pub start_time: Argument,
+    /// End of the window in seconds.
+    pub end_time: Argument,
+    /// Number of frames.
+    pub nframes: Argument,
+    /// Ratio of the output's sides to the video's; 1 when missing or null.
+    pub resize: Argument,
+}
+
+impl FrameSelect {
+    /// Reads the arguments of a call. Unknown members are passed over.
+    ///
+    /// # Errors
+    /// [`CallError::ArgumentsNotJson`], [`CallError::NoStartOrEndTime`], [`CallError::NoNframes`].
+    pub fn parse(arguments: &str) -> Result<Self, CallError> {
+        let (mut start_time, mut end_time, mut nframes) = (None, None, None);
+        let mut resize = Argument::whole(1);
+        json::read_object(arguments, |key, value| {
+            if key.is("start_time") {
+                start_time = Some(value.into());
+            } else if key.is("end_time") {
+                end_time = Some(value.into());
+            } else if key.is("nframes") {
+                nframes = Some(value.into());
+            } else if key.is("resize") {
+                resize = match value {
+                    Value::Null => Argument::whole(1),
+                    value => value.into(),
+                };
+            }
+        })
+        .map_err(|_| CallError::ArgumentsNotJson)?;
+        let (Some(start_time), Some(end_time)) = (start_time, end_time) else {
+            return Err(CallError::NoStartOrEndTime);
+        };
+        let Some(nframes) = nframes else {
+            return Err(CallError::NoNframes);
+        };
+        Ok(Self {
+            start_time,
+            end_time,
+            nframes,
+            resize,
+        })
+    }
+}
+
+/// What lies between the first `open` that has a `close` behind it and the first such `close`.
+fn between(text: &str, open: &str, close: &str) -> Option<Span> {
+    let start = text.find(open)? + open.len();
+    let end = start + text.get(start..)?.find(close)?;
+    Some(Span::new(start, end))
+}
+
+/// The span without white space at its ends; `None` if nothing is left.
+fn trimmed(text: &str, span: Span) -> Option<Span> {
+    let inner = span.of(text)?.trim_end_matches(is_space);
+    let start = span.start + (inner.len() - inner.trim_start_matches(is_space).len());
+    let span = Span::new(start, span.start + inner.len());
+    (!span.is_empty()).then_some(span)
+}
+
+/// White space as Python sees it: Unicode's, and the four ASCII separators.
+pub(crate) fn is_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
+}
+
+/// A word character as Python sees it: a letter, a number or the underscore.
+fn is_word(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
+}
