@@ -22,23 +22,10 @@ pub fn clock(seconds: u32) -> String {
     format!("{:02}:{:02}", seconds / 60, seconds % 60)
 }
 
-/// The label of frame `index` of `nframes`, in seconds, for the window a model asked for.
-#[must_use]
-pub fn label(start: u32, end: u32, nframes: u32, index: u32) -> u32 {
-    let span = u64::from(end.saturating_sub(start));
-    let steps = u64::from(nframes.saturating_sub(1).max(1));
-    start + (u64::from(index) * span / steps) as u32
-}
-
 /// What the tool watches for a window a model asked for, at full size.
 pub(super) fn watched(duration: f64, start: u32, end: u32, nframes: u32) -> Selection {
-    Selection {
-        start: f64::from(start),
-        end: f64::from(end).min(duration),
-        nframes,
-        width: WIDTH,
-        height: HEIGHT,
-    }
+    let end = f64::from(end).min(duration);
+    Selection::uniform(f64::from(start), end, nframes, WIDTH, HEIGHT)
 }
 
 /// The time of the one frame that a zoom at `start` fetches.
@@ -65,7 +52,7 @@ pub(super) fn sight(duration: f64, card: &Card) -> Option<Sighting> {
         if !card.shows_at(time) {
             continue;
         }
-        let label = label(0, length, SCAN_FRAMES, index);
+        let label = scan.label_seconds(index) as u32;
         let readable = card.shows_at(zoom_time(duration, label));
         if readable {
             return Some(Sighting { label, readable });
@@ -89,11 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_rounded_down_and_clock_minutes_unbounded() {
-        assert_eq!(label(0, 599, 16, 0), 0);
-        assert_eq!(label(0, 599, 16, 1), 39);
-        assert_eq!(label(0, 599, 16, 15), 599);
-        assert_eq!(label(195, 197, 1, 0), 195);
+    fn clock_minutes_are_unbounded() {
         assert_eq!(clock(195), "03:15");
         assert_eq!(clock(4503), "75:03");
     }

@@ -33,7 +33,7 @@ use draws::Draws;
 #[cfg(feature = "gst")]
 pub use encode::EncodeError;
 pub use expert::Expert;
-pub use look::{SCAN_FRAMES, ZOOM_SECONDS, clock, label, stated_length};
+pub use look::{SCAN_FRAMES, ZOOM_SECONDS, clock, stated_length};
 pub use question::{Kind, Question, Subject};
 use render::Scenery;
 pub use source::{WorldSource, WorldSourceError};
