@@ -16,6 +16,8 @@ pub mod outcome;
 pub mod policy;
 pub mod prompt;
 pub mod reply;
+#[cfg(feature = "alloc")]
+pub mod report;
 pub mod rules;
 pub mod selection;
 #[cfg(feature = "alloc")]
@@ -27,6 +29,7 @@ pub mod tool;
 pub mod trajectory;
 #[cfg(feature = "alloc")]
 pub mod watch;
+mod word;
 
 pub use agent::{Abort, Agent, Input, SelectFailed, Step, ToolFailure, Unexpected};
 #[cfg(feature = "alloc")]
@@ -35,10 +38,12 @@ pub use conversation::{Conversation, NoQuestion, OwnedMessage, OwnedPart, Pictur
 pub use image::{RgbImage, WrongLength};
 pub use outcome::{CallError, Outcome, StopReason, Tally};
 pub use policy::{Message, Part, Policy, Role, Usage};
+#[cfg(feature = "alloc")]
+pub use report::{Report, SessionError, SessionResult};
 pub use rules::{Rules, VideoInfo};
 pub use selection::{Selection, SelectionError};
 #[cfg(feature = "alloc")]
-pub use session::{Report, Session, SessionError};
+pub use session::Session;
 pub use source::{Frame, FrameSource, Pixels};
 pub use span::Span;
 pub use tool::Tool;
