@@ -166,7 +166,7 @@ pub enum CallState {
     Unknown,
 }
 
-/// A run of the EVA protocol that does no input or output itself: see the [crate](crate) for the
+/// A run of the EVA protocol that does no input or output itself: see the [crate] for the
 /// loop around it.
 ///
 /// It holds no text and no pictures, needs no allocator, and can be cloned, stored (feature `serde`)
