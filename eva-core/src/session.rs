@@ -5,10 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::agent::{Abort, Agent, CallState, SelectFailed, Step, ToolFailure};
+use crate::agent::{Abort, Agent, Call, CallState, SelectFailed, Step, ToolFailure};
 use crate::conversation::{Conversation, OwnedMessage, ToolMessage, question};
 use crate::outcome::{Outcome, StopReason};
-use crate::reply::WrittenCall;
+use crate::reply::{FrameSelect, WrittenCall};
 use crate::report::{Report, SessionError, SessionResult};
 use crate::span::Span;
 use crate::trajectory::{CallRecord, OutcomeRecord, Trajectory, Turn};
@@ -263,12 +263,22 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
             selection: call.selection,
             frames: 0,
             error: None,
-            message: None,
+            message: self.refusal(agent, call),
         });
         let calls = calls.collect();
         if let Some(turn) = self.turns.last_mut() {
             turn.calls = calls;
         }
+    }
+
+    /// Why a `frame_select` call with complete arguments can't be carried out.
+    fn refusal(&self, agent: &Agent, call: &Call) -> Option<String> {
+        if !matches!(call.state, CallState::Failed(_) | CallState::Raised) {
+            return None;
+        }
+        let arguments = FrameSelect::parse(call.written.arguments.of(&self.reply)?).ok()?;
+        let planned = Selection::plan(&arguments, agent.info(), agent.rules());
+        planned.err().map(|error| error.to_string())
     }
 
     /// Notes what the source or tool said when the call that waits now failed.
@@ -295,7 +305,7 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
             match call.state {
                 CallState::Done(frames) => record.frames = frames,
                 CallState::Failed(error) => record.error = Some(error),
-                CallState::Unknown | CallState::Waiting => {}
+                CallState::Raised | CallState::Unknown | CallState::Waiting => {}
             }
         }
         if matches!(agent.step(), Step::Generate | Step::Done(_))
