@@ -4,7 +4,8 @@
 //! a coloured card with a digit is shown for a while. Questions about the cards ([`Question`])
 //! need a sharp look at the right moment, which a scripted [`Expert`] shows how to find.
 //!
-//! Any frame can be drawn at once, without decoding anything, which is what training does.
+//! Any frame can be drawn at once, without decoding anything, which is what training does;
+//! with the feature `gst`, `World::encode` writes the same video as a real MP4.
 //!
 //! ```
 //! use eva::world::{Kind, Split, World};
@@ -16,6 +17,8 @@
 //! ```
 
 mod draws;
+#[cfg(feature = "gst")]
+mod encode;
 mod expert;
 mod font;
 mod look;
@@ -27,6 +30,8 @@ mod split;
 use core::fmt;
 
 use draws::Draws;
+#[cfg(feature = "gst")]
+pub use encode::EncodeError;
 pub use expert::Expert;
 pub use look::{SCAN_FRAMES, ZOOM_SECONDS, clock, label, stated_length};
 pub use question::{Kind, Question, Subject};

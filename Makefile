@@ -1,0 +1,22 @@
+# Each target sets up what it needs: system packages through apt-get on Debian and Ubuntu.
+.DEFAULT_GOAL := help
+.PHONY: ask help test train
+
+help:
+	@echo "make ask     make a demo video and answer a question about it"
+	@echo "make test    all checks and tests, as CI runs them"
+	@echo "make train   train the bundled model from nothing (over an hour on 2 cores)"
+	@echo
+	@echo "On a video of your own:"
+	@echo '  cargo run --release --example ask --features gst -- VIDEO "QUESTION"'
+
+ask:
+	@scripts/setup.sh ask
+	cargo run --release --example ask --features gst -- --demo
+
+test:
+	@scripts/setup.sh test
+	@scripts/ci.sh
+
+train:
+	cargo run --release --example train -- all --seed 1
