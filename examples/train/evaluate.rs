@@ -80,9 +80,9 @@ where
     let outcome = &report.trajectory.outcome;
     Ok(Answer {
         text: report.answer().map(str::to_owned),
-        rounds: outcome.tally.rounds,
-        frames: outcome.tally.frames,
-        tokens: u64::from(outcome.tally.estimated_visual_tokens),
+        rounds: outcome.tally.num_rounds,
+        frames: outcome.tally.frames as u32,
+        tokens: outcome.tally.estimated_visual_tokens,
         log: format!("{:#?}", report.trajectory.messages),
     })
 }

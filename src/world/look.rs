@@ -32,13 +32,13 @@ pub fn label(start: u32, end: u32, nframes: u32, index: u32) -> u32 {
 
 /// What the tool watches for a window a model asked for, at full size.
 pub(super) fn watched(duration: f64, start: u32, end: u32, nframes: u32) -> Selection {
-    Selection {
-        start: f64::from(start),
-        end: f64::from(end).min(duration),
+    Selection::uniform(
+        f64::from(start),
+        f64::from(end).min(duration),
         nframes,
-        width: WIDTH,
-        height: HEIGHT,
-    }
+        WIDTH,
+        HEIGHT,
+    )
 }
 
 /// The time of the one frame that a zoom at `start` fetches.

@@ -136,13 +136,7 @@ mod tests {
 
     fn select(start: f64, end: f64, nframes: u32, width: u32, height: u32) -> Vec<Frame<RgbImage>> {
         let mut source = WorldSource::new(Arc::new(World::new(2)));
-        let selection = Selection {
-            start,
-            end,
-            nframes,
-            width,
-            height,
-        };
+        let selection = Selection::uniform(start, end, nframes, width, height);
         let mut frames = Vec::new();
         source
             .frames(&selection, &mut |frame| frames.push(frame))
@@ -190,13 +184,7 @@ mod tests {
     fn impossible_sizes_are_refused() {
         let mut source = WorldSource::new(Arc::new(World::new(2)));
         for (width, height) in [(0, 28), (28, 0), (u32::MAX, 28)] {
-            let selection = Selection {
-                start: 0.0,
-                end: 1.0,
-                nframes: 1,
-                width,
-                height,
-            };
+            let selection = Selection::uniform(0.0, 1.0, 1, width, height);
             let error = source.frames(&selection, &mut |_| ()).unwrap_err();
             assert!(error.to_string().contains(&format!("{width} x {height}")));
         }
