@@ -243,6 +243,14 @@ impl Chat {
             .map_err(|error| ChatError::Encode(error.to_string()))
     }
 
+    /// The special tokens that end a message or a text.
+    pub(crate) fn closing_tokens(&self) -> Vec<u32> {
+        ["<|im_end|>", "<|endoftext|>"]
+            .into_iter()
+            .filter_map(|content| self.token_id(content))
+            .collect()
+    }
+
     /// The id of a token given by its exact content.
     #[must_use]
     pub fn token_id(&self, content: &str) -> Option<u32> {

@@ -18,6 +18,7 @@ mod policy;
 pub mod rope;
 pub mod sample;
 mod text;
+pub mod train;
 mod vision;
 pub mod weights;
 

@@ -51,6 +51,16 @@ impl Qwen25Vl {
         })
     }
 
+    /// The device its weights are on.
+    pub(crate) fn device(&self) -> Device {
+        self.model.embed_tokens.weight.val().device()
+    }
+
+    /// The input embeddings, `[vocab, hidden]`.
+    pub(crate) fn embeddings(&self) -> Tensor<2> {
+        self.model.embed_tokens.weight.val()
+    }
+
     /// Features of pictures' merged patches.
     ///
     /// # Shapes

@@ -162,11 +162,13 @@ pub enum CallState {
     Done(u32),
     /// It failed.
     Failed(CallError),
+    /// The published code raises on its arguments: it ended the run with `exception`.
+    Raised,
     /// The host has no tool of that name; it does not count as a call.
     Unknown,
 }
 
-/// A run of the EVA protocol that does no input or output itself: see the [crate](crate) for the
+/// A run of the EVA protocol that does no input or output itself: see the [crate] for the
 /// loop around it.
 ///
 /// It holds no text and no pictures, needs no allocator, and can be cloned, stored (feature `serde`)
@@ -281,39 +283,39 @@ impl Agent {
             written = written.with_other_tools();
         }
         for written in written {
-            let Ok(call) = self.planned(reply, written) else {
-                return self.done(StopReason::Exception);
-            };
-            let tokens = call.selection.map_or(0, |s| s.visual_tokens());
+            let call = self.planned(reply, written);
             if self.calls.push(call).is_err() {
                 self.tally.dropped_calls = self.tally.dropped_calls.saturating_add(1);
-                continue;
+            } else if let Some(selection) = call.selection {
+                let sum = &mut self.tally.estimated_visual_tokens;
+                *sum = sum.saturating_add(selection.visual_tokens());
             }
-            let sum = &mut self.tally.estimated_visual_tokens;
-            *sum = sum.saturating_add(tokens);
+            if call.state == CallState::Raised {
+                return self.done(StopReason::Exception);
+            }
         }
         self.next_call();
     }
 
-    /// The call read and set against the video, or `Err` when the published code raises on it.
-    fn planned(&self, reply: &str, written: WrittenCall) -> Result<Call, Raised> {
+    /// The call, read and set against the video.
+    fn planned(&self, reply: &str, written: WrittenCall) -> Call {
         let call = |selection, state| Call {
             written,
             selection,
             state,
         };
         if written.name.of(reply) != Some(FRAME_SELECT) {
-            return Ok(call(None, CallState::Waiting));
+            return call(None, CallState::Waiting);
         }
         let arguments = written.arguments.of(reply).unwrap_or_default();
         let arguments = match FrameSelect::parse(arguments) {
             Ok(arguments) => arguments,
-            Err(error) => return Ok(call(None, CallState::Failed(error))),
+            Err(error) => return call(None, CallState::Failed(error)),
         };
         match Selection::plan(&arguments, &self.info, &self.rules) {
-            Ok(selection) => Ok(call(Some(selection), CallState::Waiting)),
-            Err(error) if error.ends_the_run() => Err(Raised),
-            Err(_) => Ok(call(None, CallState::Failed(CallError::FrameSelectFailed))),
+            Ok(selection) => call(Some(selection), CallState::Waiting),
+            Err(error) if error.ends_the_run() => call(None, CallState::Raised),
+            Err(_) => call(None, CallState::Failed(CallError::FrameSelectFailed)),
         }
     }
 
@@ -367,7 +369,7 @@ impl Agent {
                 // Fits: there are as many places as calls.
                 CallState::Failed(error) => _ = errors.push(error),
                 CallState::Done(_) => done += 1,
-                CallState::Unknown | CallState::Waiting => {}
+                CallState::Raised | CallState::Unknown | CallState::Waiting => {}
             }
         }
         if done > 0 {
@@ -395,9 +397,6 @@ impl Agent {
         });
     }
 }
-
-/// The published code raises an exception here.
-struct Raised;
 
 fn is_waiting(call: &Call) -> bool {
     call.state == CallState::Waiting

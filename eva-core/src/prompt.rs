@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use crate::reply::is_space;
+use crate::word::is_space;
 use crate::{Selection, VideoInfo};
 
 /// The system message, for conversations that don't bring their own. The weights were trained with

@@ -6,6 +6,7 @@
 use crate::json::{self, Number, Value};
 use crate::outcome::CallError;
 use crate::span::Span;
+use crate::word::{is_space, is_word};
 
 /// The name of the tool that every host has.
 pub const FRAME_SELECT: &str = "frame_select";
@@ -294,14 +295,4 @@ fn trimmed(text: &str, span: Span) -> Option<Span> {
     let start = span.start + (inner.len() - inner.trim_start_matches(is_space).len());
     let span = Span::new(start, span.start + inner.len());
     (!span.is_empty()).then_some(span)
-}
-
-/// White space as Python sees it: Unicode's, and the four ASCII separators.
-pub(crate) fn is_space(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
-}
-
-/// A word character as Python sees it: a letter, a number or the underscore.
-fn is_word(c: char) -> bool {
-    c == '_' || c.is_alphanumeric()
 }

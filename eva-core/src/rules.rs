@@ -15,11 +15,14 @@ pub struct VideoInfo {
 }
 
 impl VideoInfo {
-    /// The length as the protocol counts with it: a length that is not a positive finite number
-    /// (unknown, broken file) is 0.
+    /// Longest length that is believed, in seconds: some thirty thousand years.
+    pub const MAX_DURATION: f64 = 1e12;
+
+    /// The length as the protocol counts with it. One that is unknown or absurd (not a number,
+    /// below 0, above [`VideoInfo::MAX_DURATION`]) is 0.
     #[must_use]
     pub fn usable_duration(&self) -> f64 {
-        if self.duration.is_finite() && self.duration > 0.0 {
+        if (0.0..=Self::MAX_DURATION).contains(&self.duration) {
             self.duration
         } else {
             0.0

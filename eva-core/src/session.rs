@@ -5,10 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::agent::{Abort, Agent, CallState, SelectFailed, Step, ToolFailure};
-use crate::conversation::{Conversation, NoQuestion, OwnedMessage, ToolMessage, question};
+use crate::agent::{Abort, Agent, Call, CallState, SelectFailed, Step, ToolFailure};
+use crate::conversation::{Conversation, OwnedMessage, ToolMessage, question};
 use crate::outcome::{Outcome, StopReason};
-use crate::reply::WrittenCall;
+use crate::reply::{FrameSelect, WrittenCall};
+use crate::report::{Report, SessionError, SessionResult};
 use crate::span::Span;
 use crate::trajectory::{CallRecord, OutcomeRecord, Trajectory, Turn};
 use crate::watch::Watch;
@@ -42,104 +43,6 @@ pub struct Session<S: FrameSource, M: Policy<S::Pixels>, W = ()> {
     abort: fn(&M::Error) -> Abort,
     watch: W,
 }
-
-/// What a finished run leaves.
-#[derive(Clone, PartialEq)]
-pub struct Report<P> {
-    /// The record of the run, without pixels.
-    pub trajectory: Trajectory,
-    /// The conversation with its pictures, for instance to train on.
-    pub conversation: Conversation<P>,
-}
-
-impl<P> Report<P> {
-    /// The answer, if there is one; never empty.
-    #[must_use]
-    pub fn answer(&self) -> Option<&str> {
-        self.trajectory.outcome.answer.as_deref()
-    }
-
-    /// Why the run ended.
-    #[must_use]
-    pub fn stop_reason(&self) -> &StopReason {
-        &self.trajectory.outcome.stop_reason
-    }
-}
-
-/// Without the pictures.
-impl<P> fmt::Debug for Report<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Report")
-            .field("trajectory", &self.trajectory)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why [`Session::ask`] failed. `M` and `S` are the errors of the policy and the source.
-#[derive(thiserror::Error)]
-pub enum SessionError<M, S, P> {
-    /// The prompt has no user message; nothing was run.
-    #[error(transparent)]
-    NoQuestion(#[from] NoQuestion),
-    /// The policy failed, which ended the run.
-    #[error("the policy failed in turn {}: {error}", .report.trajectory.turns.len() + 1)]
-    Policy {
-        /// The policy's own error.
-        error: M,
-        /// The run up to there.
-        report: Box<Report<P>>,
-    },
-    /// The source failed, and with it every call of the turn, which ended the run. (A failure
-    /// beside a call that succeeds is only noted in the trajectory.)
-    #[error("the frame source failed in turn {}: {error}", .report.trajectory.turns.len())]
-    Source {
-        /// The source's own error, the last one of the turn.
-        error: S,
-        /// The run up to there.
-        report: Box<Report<P>>,
-    },
-}
-
-impl<M, S, P> SessionError<M, S, P> {
-    /// The run up to the failure; `None` if there was none.
-    #[must_use]
-    pub fn report(&self) -> Option<&Report<P>> {
-        match self {
-            Self::NoQuestion(_) => None,
-            Self::Policy { report, .. } | Self::Source { report, .. } => Some(report),
-        }
-    }
-
-    /// The run up to the failure, taken out of the error.
-    #[must_use]
-    pub fn into_report(self) -> Option<Report<P>> {
-        match self {
-            Self::NoQuestion(_) => None,
-            Self::Policy { report, .. } | Self::Source { report, .. } => Some(*report),
-        }
-    }
-}
-
-/// Without the run.
-impl<M: fmt::Debug, S: fmt::Debug, P> fmt::Debug for SessionError<M, S, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoQuestion(error) => f.debug_tuple("NoQuestion").field(error).finish(),
-            Self::Policy { error, .. } => f.debug_tuple("Policy").field(error).finish(),
-            Self::Source { error, .. } => f.debug_tuple("Source").field(error).finish(),
-        }
-    }
-}
-
-/// What [`Session::ask`] returns for source `S` and policy `M`.
-pub type SessionResult<S, M> = Result<
-    Report<<S as FrameSource>::Pixels>,
-    SessionError<
-        <M as Policy<<S as FrameSource>::Pixels>>::Error,
-        <S as FrameSource>::Error,
-        <S as FrameSource>::Pixels,
-    >,
->;
 
 impl<S: FrameSource, M: Policy<S::Pixels>> Session<S, M> {
     /// A session about the video of `source` under [`Rules::published`].
@@ -360,12 +263,22 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
             selection: call.selection,
             frames: 0,
             error: None,
-            message: None,
+            message: self.refusal(agent, call),
         });
         let calls = calls.collect();
         if let Some(turn) = self.turns.last_mut() {
             turn.calls = calls;
         }
+    }
+
+    /// Why a `frame_select` call with complete arguments can't be carried out.
+    fn refusal(&self, agent: &Agent, call: &Call) -> Option<String> {
+        if !matches!(call.state, CallState::Failed(_) | CallState::Raised) {
+            return None;
+        }
+        let arguments = FrameSelect::parse(call.written.arguments.of(&self.reply)?).ok()?;
+        let planned = Selection::plan(&arguments, agent.info(), agent.rules());
+        planned.err().map(|error| error.to_string())
     }
 
     /// Notes what the source or tool said when the call that waits now failed.
@@ -392,7 +305,7 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
             match call.state {
                 CallState::Done(frames) => record.frames = frames,
                 CallState::Failed(error) => record.error = Some(error),
-                CallState::Unknown | CallState::Waiting => {}
+                CallState::Raised | CallState::Unknown | CallState::Waiting => {}
             }
         }
         if matches!(agent.step(), Step::Generate | Step::Done(_))

@@ -80,9 +80,9 @@ pub struct CallRecord {
     pub selection: Option<Selection>,
     /// Frames delivered.
     pub frames: u32,
-    /// How it failed, if it did.
+    /// How it failed, if it did. A call that ended the run with `exception` has only a message.
     pub error: Option<CallError>,
-    /// What the source or tool said about its failure.
+    /// More about the failure: what the source or tool said, or what is wrong with the arguments.
     pub message: Option<String>,
 }
 

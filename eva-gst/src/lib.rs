@@ -1,1 +1,40 @@
-//! Part of the eva video agent.
+//! Seekable, frame-exact video sources over GStreamer for the EVA video agent.
+//!
+//! [`GstSource`] opens a video file and delivers, for each time asked, exactly the frame on display
+//! at that time. It needs GStreamer 1.22 or later with its base, good and libav plugins at run time.
+//!
+//! ```no_run
+//! use eva_core::{FrameSource, Pixels, Selection};
+//! use eva_gst::GstSource;
+//!
+//! # fn main() -> Result<(), eva_gst::GstError> {
+//! let mut video = GstSource::open("holiday.mp4")?;
+//! let info = video.info();
+//! let selection = Selection {
+//!     start: 0.0,
+//!     end: info.duration,
+//!     nframes: 8,
+//!     width: info.width / 2,
+//!     height: info.height / 2,
+//! };
+//! video.frames(&selection, &mut |frame| {
+//!     println!("{:.3} s: {} bytes", frame.time, frame.pixels.rgb().len());
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod decoder;
+mod error;
+mod frame;
+mod options;
+mod packet;
+mod pipeline;
+mod planner;
+mod source;
+mod survey;
+
+pub use error::GstError;
+pub use options::{FrameRule, GstOptions};
+pub use source::GstSource;

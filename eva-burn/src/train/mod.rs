@@ -1,0 +1,17 @@
+//! Training: conversations to batches, and a model fitted to them.
+//!
+//! - [`Example`] turns a finished conversation into tokens and a loss mask: the assistant's tokens
+//!   are targets, everything else is context (paper, section on supervised fine-tuning).
+//! - [`Trainer`] takes optimisation steps over shards of a batch in parallel.
+//! - [`vision`] gives a vision tower that starts from nothing its first sight.
+//! - [`tokenizer`] makes a small byte-level tokenizer for a model that starts from nothing.
+
+mod batch;
+mod example;
+pub mod tokenizer;
+mod trainer;
+pub mod vision;
+
+pub use batch::Batch;
+pub use example::{Example, ExampleError};
+pub use trainer::{Schedule, StepReport, Trainer};

@@ -1,0 +1,355 @@
+//! The demuxer: a file in, compressed pictures out.
+//!
+//! ```text
+//!  Location                    pipeline                                   decoder.rs
+//! ┌────────┐   ┌─────────┐   ┌──────────┐ video ┌─────────┐  Packet   ┌─────────────────┐
+//! │  file  │──▶│ filesrc │──▶│ parsebin │──────▶│ appsink │──────────▶│ pad ▶ avdec ▶ pad│──▶ picture
+//! └────────┘   └─────────┘   └──────────┘ first └─────────┘  by hand  └─────────────────┘
+//!                                  └─ audio, text: not linked, so never decoded
+//! ```
+//!
+//! Only the demuxer is ever seeked, which costs a fraction of a millisecond; the decoder stands
+//! outside the pipeline and is fed what the planner chooses. Seeking a whole pipeline instead would
+//! decode every picture from the keyframe on, for every frame asked.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use crate::GstError;
+use crate::error::is_picture;
+use crate::packet::{Codec, Packet};
+
+/// Compressed pictures that the demuxer may read ahead of us.
+const AHEAD: u32 = 64;
+
+/// Where the video is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    Path(PathBuf),
+    Uri(String),
+}
+
+/// A pipeline that is in NULL before it is dropped: dropping a running one can block for ever.
+struct Guard(gst::Pipeline);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.set_state(gst::State::Null) {
+            tracing::warn!(%error, "a pipeline did not stop");
+        }
+    }
+}
+
+/// What is learned of the streams while they appear.
+#[derive(Default)]
+struct Found {
+    /// A video stream is linked.
+    video: AtomicBool,
+    /// All streams are known.
+    all: AtomicBool,
+}
+
+/// An open file that yields its video's packets in decode order from any keyframe.
+pub(crate) struct Demux {
+    location: Location,
+    file: String,
+    timeout: Duration,
+    pipeline: Guard,
+    sink: gst_app::AppSink,
+    found: Arc<Found>,
+    codec: Option<(gst::Caps, Codec)>,
+}
+
+impl Demux {
+    /// Starts reading at the beginning. `file` names the video in errors.
+    pub(crate) fn open(
+        location: Location,
+        file: String,
+        timeout: Duration,
+    ) -> Result<Self, GstError> {
+        let (pipeline, sink, found) = build(&location, &file)?;
+        let demux = Self {
+            location,
+            file,
+            timeout,
+            pipeline,
+            sink,
+            found,
+            codec: None,
+        };
+        demux.start()?;
+        Ok(demux)
+    }
+
+    /// The next packet in decode order; `None` at the end of the stream.
+    pub(crate) fn next(&mut self) -> Result<Option<Packet>, GstError> {
+        loop {
+            let Some(sample) = self.pull()? else {
+                return Ok(None);
+            };
+            if let Some(packet) = self.packet(&sample)? {
+                return Ok(Some(packet));
+            }
+        }
+    }
+
+    /// Goes to the keyframe at or before `time` (ns of stream time), as far as the container knows:
+    /// the first packet may be another one.
+    pub(crate) fn seek(&mut self, time: i64) -> Result<(), GstError> {
+        if self.bus_error().is_some() {
+            // A pipeline that failed stays failed.
+            self.restart()?;
+            // It must have found its streams before it can be asked to seek.
+            if self.pull()?.is_none() {
+                return Ok(());
+            }
+        }
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
+        let time = gst::ClockTime::from_nseconds(u64::try_from(time).unwrap_or(0));
+        self.pipeline
+            .0
+            .seek_simple(flags, time)
+            .map_err(|_| match self.bus_error() {
+                Some(error) => error,
+                None => GstError::Bus {
+                    file: self.file.clone(),
+                    message: format!("cannot seek to {:.3} s", time.nseconds() as f64 / 1e9),
+                },
+            })
+    }
+
+    /// Starts again at the beginning with a new pipeline.
+    pub(crate) fn restart(&mut self) -> Result<(), GstError> {
+        let (pipeline, sink, found) = build(&self.location, &self.file)?;
+        self.pipeline = pipeline;
+        self.sink = sink;
+        self.found = found;
+        self.start()
+    }
+
+    /// Whether [`seek`](Self::seek) works. Known once a packet was read.
+    pub(crate) fn seekable(&self) -> bool {
+        let mut query = gst::query::Seeking::new(gst::Format::Time);
+        self.pipeline.0.query(&mut query) && query.result().0
+    }
+
+    /// The container's word on its length, in ns of stream time.
+    pub(crate) fn claimed_duration(&self) -> Option<i64> {
+        let duration = self.pipeline.0.query_duration::<gst::ClockTime>()?;
+        i64::try_from(duration.nseconds()).ok()
+    }
+
+    /// How the picture must be turned: the `image-orientation` tag. Known once a packet was read.
+    pub(crate) fn orientation(&self) -> Option<String> {
+        let pad = self.sink.static_pad("sink")?;
+        (0..)
+            .map_while(|index| pad.sticky_event::<gst::event::Tag>(index))
+            .find_map(|event| {
+                let tag = event.tag().get::<gst::tags::ImageOrientation>()?;
+                Some(tag.get().to_owned())
+            })
+    }
+
+    /// The error that the pipeline has reported, if any.
+    pub(crate) fn bus_error(&self) -> Option<GstError> {
+        let bus = self.pipeline.0.bus()?;
+        let kinds = [gst::MessageType::Error, gst::MessageType::Element];
+        let mut missing = None;
+        while let Some(message) = bus.pop_filtered(&kinds) {
+            match message.view() {
+                gst::MessageView::Error(error) => {
+                    // The message on a missing plugin comes before and says more.
+                    if missing.is_some() {
+                        return missing;
+                    }
+                    if self.only_other_streams() {
+                        return Some(self.no_video());
+                    }
+                    let debug = error.debug();
+                    return Some(GstError::from_message(
+                        &self.file,
+                        &error.error(),
+                        debug.as_deref(),
+                    ));
+                }
+                _ => missing = missing.or(GstError::from_missing_plugin(&self.file, &message)),
+            }
+        }
+        // Audio that cannot be parsed does not matter as long as there is video.
+        missing.filter(|_| self.only_other_streams())
+    }
+
+    fn only_other_streams(&self) -> bool {
+        self.found.all.load(Ordering::SeqCst) && !self.found.video.load(Ordering::SeqCst)
+    }
+
+    fn no_video(&self) -> GstError {
+        GstError::NotVideo {
+            file: self.file.clone(),
+            reason: "it has no video stream".to_owned(),
+        }
+    }
+
+    fn start(&self) -> Result<(), GstError> {
+        match self.pipeline.0.set_state(gst::State::Playing) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.bus_error().unwrap_or_else(|| GstError::Bus {
+                file: self.file.clone(),
+                message: "the pipeline does not start".to_owned(),
+            })),
+        }
+    }
+
+    fn pull(&self) -> Result<Option<gst::Sample>, GstError> {
+        let begin = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let step = gst::ClockTime::from_mseconds(20);
+            if let Some(sample) = self.sink.try_pull_sample(step) {
+                return Ok(Some(sample));
+            }
+            if self.sink.is_eos() {
+                return Ok(None);
+            }
+            if let Some(error) = self.bus_error() {
+                return Err(error);
+            }
+            if self.only_other_streams() {
+                return Err(self.no_video());
+            }
+            if begin.elapsed() >= self.timeout {
+                return Err(GstError::Timeout {
+                    file: self.file.clone(),
+                    waited: begin.elapsed().as_secs_f64(),
+                });
+            }
+            // A sink that is not running answers at once: do not spin on it.
+            if asked.elapsed() < Duration::from_millis(1) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    /// `None` for a buffer without a time: it cannot be asked for.
+    fn packet(&mut self, sample: &gst::Sample) -> Result<Option<Packet>, GstError> {
+        let (Some(caps), Some(buffer)) = (sample.caps_owned(), sample.buffer_owned()) else {
+            return Ok(None);
+        };
+        let no_times = || GstError::NoTimestamps {
+            file: self.file.clone(),
+        };
+        let segment = sample
+            .segment()
+            .and_then(|segment| segment.downcast_ref::<gst::ClockTime>())
+            .ok_or_else(no_times)?;
+        let stream_time = |time: Option<gst::ClockTime>| -> Option<i64> {
+            let signed = segment.to_stream_time_full(time?)?;
+            let size = i64::try_from(signed.abs().nseconds()).ok()?;
+            Some(if signed.is_negative() { -size } else { size })
+        };
+        let dts = stream_time(buffer.dts());
+        // AVI has decode times only; without reordering they are the same.
+        let Some(time) = stream_time(buffer.pts()).or(dts) else {
+            return Ok(None);
+        };
+        let codec = match &self.codec {
+            Some((known, codec)) if *known == caps => *codec,
+            _ => {
+                let codec = Codec::of(&caps);
+                self.codec = Some((caps.clone(), codec));
+                codec
+            }
+        };
+        let sync = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let duration = buffer
+            .duration()
+            .and_then(|duration| i64::try_from(duration.nseconds()).ok());
+        let dependence = match buffer.map_readable() {
+            Ok(data) => codec.dependence(&data, sync),
+            Err(_) => return Ok(None),
+        };
+        Ok(Some(Packet {
+            time,
+            dts,
+            duration,
+            key: dependence.key,
+            sync: sync || dependence.key,
+            reference: dependence.reference,
+            buffer,
+            caps,
+        }))
+    }
+}
+
+fn element(name: &str) -> Result<gst::Element, GstError> {
+    gst::ElementFactory::make(name)
+        .build()
+        .map_err(|_| GstError::Start {
+            reason: format!("it has no element {name}"),
+        })
+}
+
+fn build(
+    location: &Location,
+    file: &str,
+) -> Result<(Guard, gst_app::AppSink, Arc<Found>), GstError> {
+    let refused = |_| GstError::Start {
+        reason: "its elements cannot be linked".to_owned(),
+    };
+    let source =
+        match location {
+            Location::Path(path) => {
+                let source = element("filesrc")?;
+                source.set_property("location", path);
+                source
+            }
+            Location::Uri(uri) => gst::Element::make_from_uri(gst::URIType::Src, uri, None)
+                .map_err(|error| GstError::MissingPlugin {
+                    file: file.to_owned(),
+                    what: format!("this kind of address ({})", error.message()),
+                    package: "gstreamer1.0-plugins-good".to_owned(),
+                })?,
+        };
+    let parse = element("parsebin")?;
+    let sink = gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .max_buffers(AHEAD)
+        .enable_last_sample(false)
+        .build();
+    let guard = Guard(gst::Pipeline::new());
+    // Nothing here is played in real time.
+    guard.0.use_clock(None::<&gst::Clock>);
+    guard
+        .0
+        .add_many([&source, &parse, sink.upcast_ref()])
+        .map_err(refused)?;
+    source.link(&parse).map_err(refused)?;
+
+    let found = Arc::new(Found::default());
+    let target = sink.downgrade();
+    let seen = Arc::clone(&found);
+    parse.connect_pad_added(move |_, pad| {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if !is_picture(&caps) || seen.video.load(Ordering::SeqCst) {
+            return;
+        }
+        let input = target.upgrade().and_then(|sink| sink.static_pad("sink"));
+        if let Some(input) = input {
+            match pad.link(&input) {
+                Ok(_) => seen.video.store(true, Ordering::SeqCst),
+                Err(error) => tracing::warn!(%error, "a video stream cannot be linked"),
+            }
+        }
+    });
+    let seen = Arc::clone(&found);
+    parse.connect_no_more_pads(move |_| seen.all.store(true, Ordering::SeqCst));
+    Ok((guard, sink, found))
+}

@@ -1,0 +1,270 @@
+//! Test videos whose frames say their own number.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use eva_core::{Frame, Pixels, RgbImage};
+use eva_gst::GstSource;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+/// Size of the test videos: 8 x 2 blocks of 20 x 48 pixels, one bit of the number each.
+pub const WIDTH: u32 = 160;
+pub const HEIGHT: u32 = 96;
+
+/// A video to be written: frame `i` is shown at `times[i]` ns.
+pub struct Clip<'a> {
+    pub times: Vec<u64>,
+    /// Everything between raw video and file, in `gst-launch` syntax.
+    pub encode: &'a str,
+    /// More fields of the raw video's caps.
+    pub caps: &'a str,
+}
+
+/// `frames` frame times at a constant rate.
+pub fn steady(frames: u64, fps: u64) -> Vec<u64> {
+    (0..frames).map(|i| i * 1_000_000_000 / fps).collect()
+}
+
+/// Irregular times with two gaps of seconds.
+pub fn uneven(frames: u64) -> Vec<u64> {
+    let mut time = 0;
+    (0..frames)
+        .map(|i| {
+            let shown = time;
+            let step = [20, 35, 40, 100, 15, 60][(i % 6) as usize];
+            let gap = if i == 40 || i == 95 { 3_000 } else { 0 };
+            time += (step + gap) * 1_000_000;
+            shown
+        })
+        .collect()
+}
+
+pub fn h264(gop: u32, bframes: u32) -> String {
+    format!(
+        "x264enc key-int-max={gop} bframes={bframes} threads=2 speed-preset=veryfast option-string=scenecut=0 ! h264parse"
+    )
+}
+
+impl Clip<'_> {
+    pub fn write(&self, path: &Path) {
+        gst::init().unwrap();
+        let line = format!(
+            "appsrc name=in format=time max-bytes=0 ! videoconvert ! {} ! filesink name=out",
+            self.encode
+        );
+        let pipeline = gst::parse::launch(&line)
+            .unwrap_or_else(|error| panic!("{line}: {error}"))
+            .downcast::<gst::Pipeline>()
+            .unwrap();
+        let source = pipeline
+            .by_name("in")
+            .unwrap()
+            .downcast::<gst_app::AppSrc>()
+            .unwrap();
+        let caps = format!(
+            "video/x-raw,format=I420,width={WIDTH},height={HEIGHT},{}",
+            if self.caps.is_empty() {
+                "framerate=25/1"
+            } else {
+                self.caps
+            }
+        );
+        source.set_caps(Some(&caps.parse().unwrap()));
+        pipeline
+            .by_name("out")
+            .unwrap()
+            .set_property("location", path);
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let last_step = match self.times.as_slice() {
+            [.., a, b] => b - a,
+            _ => 40_000_000,
+        };
+        for (i, time) in self.times.iter().enumerate() {
+            let mut buffer = gst::Buffer::from_mut_slice(number_picture(i as u32));
+            let next = self.times.get(i + 1).copied().unwrap_or(time + last_step);
+            let buffer_ref = buffer.get_mut().unwrap();
+            buffer_ref.set_pts(gst::ClockTime::from_nseconds(*time));
+            buffer_ref.set_duration(gst::ClockTime::from_nseconds(next - time));
+            source.push_buffer(buffer).unwrap();
+        }
+        source.end_of_stream().unwrap();
+        let message = pipeline
+            .bus()
+            .unwrap()
+            .timed_pop_filtered(
+                gst::ClockTime::from_seconds(60),
+                &[gst::MessageType::Eos, gst::MessageType::Error],
+            )
+            .expect("the encoder ends");
+        pipeline.set_state(gst::State::Null).unwrap();
+        if let gst::MessageView::Error(error) = message.view() {
+            panic!("{line}: {} {:?}", error.error(), error.debug());
+        }
+    }
+
+    /// Writes it once into a directory that lives as long as the test.
+    pub fn file(&self, dir: &tempfile::TempDir, name: &str) -> PathBuf {
+        let path = dir.path().join(name);
+        self.write(&path);
+        path
+    }
+
+    /// The number of the frame on display at `time` ns.
+    pub fn shown(&self, time: u64) -> u32 {
+        self.times.partition_point(|shown| *shown <= time).max(1) as u32 - 1
+    }
+}
+
+/// I420 with the number in blocks, dark 0 and light 1, most significant first.
+fn number_picture(number: u32) -> Vec<u8> {
+    let (width, height) = (WIDTH as usize, HEIGHT as usize);
+    let mut picture = vec![128; width * height * 3 / 2];
+    for y in 0..height {
+        for x in 0..width {
+            let bit = 15 - (x * 8 / width + 8 * (y * 2 / height));
+            picture[y * width + x] = if number >> bit & 1 == 1 { 215 } else { 35 };
+        }
+    }
+    picture
+}
+
+/// The number in a frame of any size.
+pub fn number(image: &RgbImage) -> u32 {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    (0..16).fold(0, |number, block| {
+        let x = (block % 8 * 2 + 1) * width / 16;
+        let y = (block / 8 * 2 + 1) * height / 4;
+        let light = image.rgb()[(y * width + x) * 3 + 1];
+        number << 1 | u32::from(light > 128)
+    })
+}
+
+/// Frames at times in ns, delivered at half size.
+pub fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
+    let seconds: Vec<f64> = times.iter().map(|time| *time as f64 / 1e9).collect();
+    let mut frames = Vec::new();
+    source
+        .frames_at(&seconds, WIDTH / 2, HEIGHT / 2, &mut |frame| {
+            frames.push(frame)
+        })
+        .unwrap();
+    assert_eq!(frames.len(), times.len());
+    frames
+}
+
+/// Checks the frames at `times` (ns) against the clip; `slack` (ns) is the container's rounding of
+/// times. Returns what is wrong.
+pub fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64) -> Vec<String> {
+    fetch(source, times)
+        .iter()
+        .zip(times)
+        .filter_map(|(frame, time)| {
+            let expected = clip.shown(*time);
+            let seen = number(&frame.pixels);
+            let shown = clip.times[expected as usize] as f64 / 1e9;
+            let late = (frame.time - shown).abs() > slack as f64 / 1e9;
+            (seen != expected || late).then(|| {
+                format!(
+                    "at {:.4}: frame {seen} of time {:.4}, not {expected} of {shown:.4}",
+                    *time as f64 / 1e9,
+                    frame.time
+                )
+            })
+        })
+        .collect()
+}
+
+/// A small deterministic generator.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit.max(1)
+    }
+}
+
+/// The times of all kinds of question: first, last, middle of frames, at their very beginning and
+/// end, dense, sparse, unsorted, repeated.
+pub fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
+    let count = clip.times.len() as u64;
+    let mut dice = Dice(7);
+    let mut within = |i: u64| {
+        let begin = clip.times[i as usize];
+        let next = clip
+            .times
+            .get(i as usize + 1)
+            .copied()
+            .unwrap_or(begin + 30_000_000);
+        begin + slack + 1 + dice.below(next - begin - 2 * slack - 2)
+    };
+    let single = vec![within(count / 3)];
+    let dense: Vec<u64> = (count / 4..count / 4 + 60.min(count / 2))
+        .map(&mut within)
+        .collect();
+    let sparse: Vec<u64> = (0..12).map(|i| within(i * (count - 1) / 11)).collect();
+    let all: Vec<u64> = (0..count).map(&mut within).collect();
+    let borders: Vec<u64> = (1..count)
+        .step_by(7)
+        .flat_map(|i| {
+            let begin = clip.times[i as usize];
+            [begin - slack - 1, begin + slack]
+        })
+        .collect();
+    let mut unsorted: Vec<u64> = (0..30).map(|i| within(i * 37 % count)).collect();
+    unsorted.extend_from_within(..8);
+    let ends = vec![
+        0,
+        clip.times[count as usize - 1] + slack,
+        u64::from(u32::MAX) * 1_000_000_000,
+        0,
+        single[0],
+        single[0],
+    ];
+    vec![single, dense, sparse, ends, unsorted, borders, all]
+}
+
+/// Asks all [`questions`] of one open source and fails with whatever is wrong.
+pub fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
+    let mut source = GstSource::open(path).unwrap();
+    let mut errors = Vec::new();
+    for (i, times) in questions(clip, slack).iter().enumerate() {
+        for error in wrong(&mut source, clip, times, slack) {
+            errors.push(format!("question {i}: {error}"));
+        }
+    }
+    let shown = errors
+        .iter()
+        .take(8)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(
+        errors.is_empty(),
+        "{}: {} wrong:\n{shown}",
+        path.display(),
+        errors.len()
+    );
+    source
+}
+
+/// Runs `work` and fails when it takes longer than `limit`.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (done, wait) = std::sync::mpsc::channel();
+    let begin = Instant::now();
+    std::thread::spawn(move || done.send(work()));
+    match wait.recv_timeout(limit) {
+        Ok(result) => result,
+        Err(error) => panic!("{name}: {error} after {:?}", begin.elapsed()),
+    }
+}

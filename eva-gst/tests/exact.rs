@@ -1,0 +1,129 @@
+//! For each time asked, exactly the frame on display: on real files of many kinds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Clip, assert_exact, h264, steady, uneven};
+
+const MILLISECOND: u64 = 1_000_000;
+
+fn exact(name: &str, encode: &str, times: Vec<u64>) {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = Clip {
+        times,
+        encode,
+        caps: "",
+    };
+    let path = clip.file(&dir, name);
+    let source = assert_exact(&path, &clip, MILLISECOND);
+    let info = eva_core::FrameSource::info(&source);
+    let last = *clip.times.last().unwrap() as f64 / 1e9;
+    assert!(
+        info.duration > last && info.duration < last + 0.25,
+        "{name}: {info:?}, the last frame is at {last}"
+    );
+    assert_eq!((info.width, info.height), (common::WIDTH, common::HEIGHT));
+}
+
+#[test]
+fn h264_gop_30_in_mp4() {
+    exact(
+        "a.mp4",
+        &format!("{} ! mp4mux", h264(30, 2)),
+        steady(300, 30),
+    );
+}
+
+#[test]
+fn h264_gop_250_in_mp4() {
+    exact(
+        "a.mp4",
+        &format!("{} ! mp4mux faststart=true", h264(250, 3)),
+        steady(600, 25),
+    );
+}
+
+#[test]
+fn h264_in_matroska() {
+    exact(
+        "a.mkv",
+        &format!("{} ! matroskamux", h264(30, 2)),
+        steady(300, 30),
+    );
+}
+
+#[test]
+fn h264_in_mpegts() {
+    exact(
+        "a.ts",
+        &format!("{} ! mpegtsmux", h264(30, 2)),
+        steady(300, 25),
+    );
+}
+
+#[test]
+fn h264_open_gop_in_mp4() {
+    let encode = "x264enc key-int-max=30 bframes=2 speed-preset=veryfast option-string=scenecut=0:open-gop=1 ! h264parse ! mp4mux";
+    exact("a.mp4", encode, steady(600, 25));
+}
+
+#[test]
+fn h264_open_gop_in_matroska() {
+    let encode = "x264enc key-int-max=30 bframes=2 speed-preset=veryfast option-string=scenecut=0:open-gop=1 ! h264parse ! matroskamux";
+    exact("a.mkv", encode, steady(600, 25));
+}
+
+#[test]
+fn h264_of_variable_rate_with_gaps_in_mp4() {
+    exact("a.mp4", &format!("{} ! mp4mux", h264(30, 2)), uneven(150));
+}
+
+#[test]
+fn h264_of_variable_rate_with_gaps_in_matroska() {
+    exact(
+        "a.mkv",
+        &format!("{} ! matroskamux", h264(30, 2)),
+        uneven(150),
+    );
+}
+
+#[test]
+fn h264_in_fragmented_mp4() {
+    exact(
+        "a.mp4",
+        &format!("{} ! mp4mux fragment-duration=1000", h264(30, 2)),
+        steady(300, 25),
+    );
+}
+
+#[test]
+fn vp8_in_webm() {
+    exact(
+        "a.webm",
+        "vp8enc keyframe-max-dist=60 deadline=1 cpu-used=8 ! webmmux",
+        steady(200, 25),
+    );
+}
+
+#[test]
+fn vp9_in_webm() {
+    exact(
+        "a.webm",
+        "vp9enc keyframe-max-dist=100 deadline=1 cpu-used=8 ! webmmux",
+        steady(200, 25),
+    );
+}
+
+#[test]
+fn mpeg4_in_mp4() {
+    exact(
+        "a.mp4",
+        "avenc_mpeg4 gop-size=40 bitrate=800000 ! mp4mux",
+        steady(200, 25),
+    );
+}
+
+#[test]
+fn mjpeg_in_avi() {
+    exact("a.avi", "jpegenc ! avimux", steady(100, 25));
+}
