@@ -175,12 +175,14 @@ impl Run {
         let mut metrics = self.metrics("sft")?;
         let (mut window, started) = (Window::default(), Instant::now());
         for step in 0..arguments.sft_steps {
+            let progress = step as f64 / arguments.sft_steps as f64;
             let made: Vec<_> = std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..arguments.threads)
                     .map(|shard| {
                         let index = (step * arguments.threads + shard) as u64;
                         scope.spawn(move || {
-                            episodes::shard(self, index).map_err(|error| error.to_string())
+                            episodes::shard(self, index, progress)
+                                .map_err(|error| error.to_string())
                         })
                     })
                     .collect();
@@ -195,11 +197,11 @@ impl Run {
                 .collect();
             let report = trainer.sft(&shards);
             let mut fields = Vec::new();
-            for (((kind, _), shard), right) in made.iter().zip(&shards).zip(&report.right) {
+            for (((name, _), shard), right) in made.iter().zip(&shards).zip(&report.right) {
                 for turns in shard.turns() {
                     for (turn, range) in turns.iter().enumerate() {
                         let whole = right[range.clone()].iter().all(|right| *right);
-                        fields.push((format!("{}.{}", kind.name(), turn + 1), whole));
+                        fields.push((format!("{name}.{}", turn + 1), whole));
                     }
                 }
             }

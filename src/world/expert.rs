@@ -45,13 +45,8 @@ impl Expert {
                 format!("Plan: {plan}\n{}", call(0, length, SCAN_FRAMES, "0.1"))
             }
             (Subject::Colour(colour), turn) => match self.sight(colour) {
-                None => give_up(colour),
-                Some(second) if turn == 1 => {
-                    let time = clock(second);
-                    let seen = format!("Summary: The {colour} card is in the frame at {time}.");
-                    let plan = format!("Plan: {time} is {}. Zoom in.", sum(second));
-                    format!("{seen}\n{plan}\n{}", zoom(second))
-                }
+                None => not_seen(colour),
+                Some(second) if turn == 1 => seen(colour, second),
                 Some(second) => self.answer(second),
             },
         }
@@ -83,7 +78,22 @@ impl Expert {
     }
 }
 
-fn give_up(colour: Colour) -> String {
+/// What it writes when a scan shows the card of `colour` in the frame labelled `second`: it zooms
+/// in there.
+#[must_use]
+pub fn seen(colour: Colour, second: u32) -> String {
+    let time = clock(second);
+    format!(
+        "Summary: The {colour} card is in the frame at {time}.\n\
+         Plan: {time} is {}. Zoom in.\n{}",
+        sum(second),
+        zoom(second)
+    )
+}
+
+/// What it writes when no frame of a scan shows the card of `colour`.
+#[must_use]
+pub fn not_seen(colour: Colour) -> String {
     format!(
         "Summary: No frame shows the {colour} card.\n\
          Reflection: The whole video has been scanned.\n\

@@ -32,7 +32,7 @@ use core::fmt;
 use draws::Draws;
 #[cfg(feature = "gst")]
 pub use encode::EncodeError;
-pub use expert::Expert;
+pub use expert::{Expert, not_seen, seen};
 pub use look::{SCAN_FRAMES, ZOOM_SECONDS, clock, stated_length};
 pub use question::{Kind, Question, Subject};
 use render::Scenery;

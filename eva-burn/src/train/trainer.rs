@@ -122,7 +122,8 @@ impl Trainer {
             }
         }
         let run = |index: usize| {
-            let model = self.model.clone();
+            // Leaves of its own: graphs that share a leaf are merged and run one after the other.
+            let model = self.model.clone().fork(&self.model.device());
             let (loss, right) = loss(&model, index);
             let value = loss.clone().into_scalar::<f32>().elem::<f64>();
             (
