@@ -25,6 +25,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod container;
 mod decoder;
 mod error;
 mod frame;

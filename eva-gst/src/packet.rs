@@ -12,6 +12,8 @@ pub(crate) struct Packet {
     pub(crate) dts: Option<i64>,
     /// How long it is shown, when the container says so.
     pub(crate) duration: Option<i64>,
+    /// Where the container says that the stream ends.
+    pub(crate) stop: Option<i64>,
     /// Decoding can start here: no later picture refers to an earlier one.
     pub(crate) key: bool,
     /// The container or the parser calls it a keyframe. In open-GOP H.264 such a picture may be

@@ -249,11 +249,13 @@ impl Demux {
             .segment()
             .and_then(|segment| segment.downcast_ref::<gst::ClockTime>())
             .ok_or_else(no_times)?;
-        let stream_time = |time: Option<gst::ClockTime>| -> Option<i64> {
-            let signed = segment.to_stream_time_full(time?)?;
-            let size = i64::try_from(signed.abs().nseconds()).ok()?;
-            Some(if signed.is_negative() { -size } else { size })
-        };
+        // By hand: the library's own conversion has no answer outside the segment, where pictures
+        // can lie that others refer to.
+        let signed = |time: gst::ClockTime| i64::try_from(time.nseconds()).ok();
+        let start = segment.start().and_then(signed).unwrap_or(0);
+        let begin = segment.time().and_then(signed).unwrap_or(0);
+        let stream_time =
+            |time: Option<gst::ClockTime>| Some(time.and_then(signed)? - start + begin);
         let dts = stream_time(buffer.dts());
         // AVI has decode times only; without reordering they are the same.
         let Some(time) = stream_time(buffer.pts()).or(dts) else {
@@ -278,6 +280,7 @@ impl Demux {
         Ok(Some(Packet {
             time,
             dts,
+            stop: stream_time(segment.stop()),
             duration,
             key: dependence.key,
             sync: sync || dependence.key,

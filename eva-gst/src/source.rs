@@ -8,13 +8,14 @@ use eva_core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
 use gstreamer as gst;
 
 use crate::GstError;
+use crate::container::Container;
 use crate::decoder::{Decoder, Picture};
 use crate::frame::{Converter, Orientation};
 use crate::options::{FrameRule, GstOptions};
 use crate::packet::Packet;
 use crate::pipeline::{Demux, Location};
 use crate::planner::{Packets, Planner};
-use crate::survey::{Survey, must_read_all, must_read_in_order, survey};
+use crate::survey::{Survey, survey};
 
 /// Frames of one selection at most: more than any model reads, few enough to keep in order.
 const MAX_FRAMES: usize = 65_536;
@@ -96,8 +97,8 @@ impl GstSource {
         let path = path.as_ref();
         let file = path.display().to_string();
         check_file(path, &file)?;
-        let in_order = must_read_in_order(path);
-        Self::start(Location::Path(path.to_owned()), file, in_order, options)
+        let container = Container::of(path);
+        Self::start(Location::Path(path.to_owned()), file, container, options)
     }
 
     /// Opens a video by its address, such as `file:///tmp/a.mp4`, with the default options.
@@ -125,7 +126,7 @@ impl GstSource {
         Self::start(
             Location::Uri(uri.to_owned()),
             uri.to_owned(),
-            false,
+            Container::Other,
             options,
         )
     }
@@ -133,7 +134,7 @@ impl GstSource {
     fn start(
         location: Location,
         file: String,
-        in_order: bool,
+        container: Container,
         options: &GstOptions,
     ) -> Result<Self, GstError> {
         gst::init().map_err(|error| GstError::Start {
@@ -151,8 +152,9 @@ impl GstSource {
             .orientation()
             .map_or_else(Orientation::default, |tag| Orientation::from_tag(&tag));
         let decoder = Decoder::new(&file, &caps)?;
-        let whole = must_read_all(options.rule, in_order);
-        let survey = survey(&mut demux, head, &file, whole)?;
+        let in_order = container == Container::FragmentedMp4;
+        let whole = in_order || options.rule == FrameRule::Published;
+        let survey = survey(&mut demux, head, &file, container, whole)?;
         let seekable = !in_order && demux.seekable();
         let (width, height) = display_size(&caps, orientation).unwrap_or((0, 0));
         let mut source = Self {
