@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gstreamer as gst;
-use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_app::prelude::*;
 
 use crate::GstError;
 use crate::error::is_picture;
@@ -327,6 +327,8 @@ fn build(
         .max_buffers(AHEAD)
         .enable_last_sample(false)
         .build();
+    // Pictures outside what the container shows are needed where others refer to them.
+    sink.set_drop_out_of_segment(false);
     let guard = Guard(gst::Pipeline::new());
     // Nothing here is played in real time.
     guard.0.use_clock(None::<&gst::Clock>);

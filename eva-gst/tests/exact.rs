@@ -124,10 +124,10 @@ fn vp9_in_webm() {
 }
 
 #[test]
-fn mpeg4_in_matroska() {
+fn mpeg4_in_avi() {
     exact(
-        "a.mkv",
-        "avenc_mpeg4 gop-size=40 bitrate=800000 ! matroskamux",
+        "a.avi",
+        "avenc_mpeg4 gop-size=40 bitrate=800000 ! avimux",
         steady(200, 25),
     );
 }
@@ -135,4 +135,34 @@ fn mpeg4_in_matroska() {
 #[test]
 fn mjpeg_in_avi() {
     exact("a.avi", "jpegenc ! avimux", steady(100, 25));
+}
+
+#[test]
+fn h265_in_mp4() {
+    exact(
+        "a.mp4",
+        "x265enc key-int-max=50 speed-preset=ultrafast option-string=bframes=3 ! h265parse ! mp4mux",
+        steady(150, 25),
+    );
+}
+
+#[test]
+fn a_stream_that_starts_late_counts_from_its_first_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, mux) in [
+        ("a.mkv", "matroskamux offset-to-zero=false"),
+        ("a.ts", "mpegtsmux"),
+    ] {
+        let mut clip = Clip {
+            times: steady(150, 25)
+                .iter()
+                .map(|time| time + 5_000_000_000)
+                .collect(),
+            encode: &format!("{} ! {mux}", h264(30, 2)),
+            caps: "",
+        };
+        let path = clip.file(&dir, name);
+        clip.times = steady(150, 25);
+        assert_exact(&path, &clip, MILLISECOND);
+    }
 }

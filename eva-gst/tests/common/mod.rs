@@ -11,25 +11,25 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 /// Size of the test videos: 8 x 2 blocks of 20 x 48 pixels, one bit of the number each.
-pub const WIDTH: u32 = 160;
-pub const HEIGHT: u32 = 96;
+pub(crate) const WIDTH: u32 = 160;
+pub(crate) const HEIGHT: u32 = 96;
 
 /// A video to be written: frame `i` is shown at `times[i]` ns.
-pub struct Clip<'a> {
-    pub times: Vec<u64>,
+pub(crate) struct Clip<'a> {
+    pub(crate) times: Vec<u64>,
     /// Everything between raw video and file, in `gst-launch` syntax.
-    pub encode: &'a str,
+    pub(crate) encode: &'a str,
     /// More fields of the raw video's caps.
-    pub caps: &'a str,
+    pub(crate) caps: &'a str,
 }
 
 /// `frames` frame times at a constant rate.
-pub fn steady(frames: u64, fps: u64) -> Vec<u64> {
+pub(crate) fn steady(frames: u64, fps: u64) -> Vec<u64> {
     (0..frames).map(|i| i * 1_000_000_000 / fps).collect()
 }
 
 /// Irregular times with two gaps of seconds.
-pub fn uneven(frames: u64) -> Vec<u64> {
+pub(crate) fn uneven(frames: u64) -> Vec<u64> {
     let mut time = 0;
     (0..frames)
         .map(|i| {
@@ -42,14 +42,14 @@ pub fn uneven(frames: u64) -> Vec<u64> {
         .collect()
 }
 
-pub fn h264(gop: u32, bframes: u32) -> String {
+pub(crate) fn h264(gop: u32, bframes: u32) -> String {
     format!(
         "x264enc key-int-max={gop} bframes={bframes} threads=2 speed-preset=veryfast option-string=scenecut=0 ! h264parse"
     )
 }
 
 impl Clip<'_> {
-    pub fn write(&self, path: &Path) {
+    pub(crate) fn write(&self, path: &Path) {
         gst::init().unwrap();
         let line = format!(
             "appsrc name=in format=time max-bytes=0 ! videoconvert ! {} ! filesink name=out",
@@ -106,14 +106,14 @@ impl Clip<'_> {
     }
 
     /// Writes it once into a directory that lives as long as the test.
-    pub fn file(&self, dir: &tempfile::TempDir, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, dir: &tempfile::TempDir, name: &str) -> PathBuf {
         let path = dir.path().join(name);
         self.write(&path);
         path
     }
 
     /// The number of the frame on display at `time` ns.
-    pub fn shown(&self, time: u64) -> u32 {
+    pub(crate) fn shown(&self, time: u64) -> u32 {
         self.times.partition_point(|shown| *shown <= time).max(1) as u32 - 1
     }
 }
@@ -132,7 +132,7 @@ fn number_picture(number: u32) -> Vec<u8> {
 }
 
 /// The number in a frame of any size.
-pub fn number(image: &RgbImage) -> u32 {
+pub(crate) fn number(image: &RgbImage) -> u32 {
     let (width, height) = (image.width() as usize, image.height() as usize);
     (0..16).fold(0, |number, block| {
         let x = (block % 8 * 2 + 1) * width / 16;
@@ -143,7 +143,7 @@ pub fn number(image: &RgbImage) -> u32 {
 }
 
 /// Frames at times in ns, delivered at half size.
-pub fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
+pub(crate) fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
     let seconds: Vec<f64> = times.iter().map(|time| *time as f64 / 1e9).collect();
     let mut frames = Vec::new();
     source
@@ -157,7 +157,7 @@ pub fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
 
 /// Checks the frames at `times` (ns) against the clip; `slack` (ns) is the container's rounding of
 /// times. Returns what is wrong.
-pub fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64) -> Vec<String> {
+pub(crate) fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64) -> Vec<String> {
     fetch(source, times)
         .iter()
         .zip(times)
@@ -178,10 +178,10 @@ pub fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64)
 }
 
 /// A small deterministic generator.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -192,7 +192,7 @@ impl Dice {
 
 /// The times of all kinds of question: first, last, middle of frames, at their very beginning and
 /// end, dense, sparse, unsorted, repeated.
-pub fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
+pub(crate) fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
     let count = clip.times.len() as u64;
     let mut dice = Dice(7);
     let mut within = |i: u64| {
@@ -231,7 +231,7 @@ pub fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
 }
 
 /// Asks all [`questions`] of one open source and fails with whatever is wrong.
-pub fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
+pub(crate) fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
     let mut source = GstSource::open(path).unwrap();
     let mut errors = Vec::new();
     for (i, times) in questions(clip, slack).iter().enumerate() {
@@ -255,7 +255,7 @@ pub fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
 }
 
 /// Runs `work` and fails when it takes longer than `limit`.
-pub fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
