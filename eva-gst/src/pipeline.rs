@@ -29,6 +29,9 @@ use crate::packet::{Codec, Packet};
 /// Compressed pictures that the demuxer may read ahead of us.
 const AHEAD: u32 = 64;
 
+/// How long no thread of the pipeline may be at work before it is taken for dead.
+const DEAD: Duration = Duration::from_millis(300);
+
 /// Where the video is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
@@ -52,6 +55,8 @@ impl Drop for Guard {
 struct Found {
     /// A video stream is linked.
     video: AtomicBool,
+    /// There is a stream of another kind.
+    other: AtomicBool,
     /// All streams are known.
     all: AtomicBool,
 }
@@ -169,7 +174,11 @@ impl Demux {
                     if missing.is_some() {
                         return missing;
                     }
-                    if self.only_other_streams() {
+                    // The demuxer fails when nobody takes any of its streams, and may do so before
+                    // it says that there are no more.
+                    let nobody = self.found.other.load(Ordering::SeqCst)
+                        && !self.found.video.load(Ordering::SeqCst);
+                    if nobody {
                         return Some(self.no_video());
                     }
                     let debug = error.debug();
@@ -186,8 +195,27 @@ impl Demux {
         missing.filter(|_| self.only_other_streams())
     }
 
+    /// Whether all streams are known and none is a video.
     fn only_other_streams(&self) -> bool {
         self.found.all.load(Ordering::SeqCst) && !self.found.video.load(Ordering::SeqCst)
+    }
+
+    /// Whether any thread of the pipeline is running: one for each pad with a started task.
+    fn is_at_work(&self) -> bool {
+        let mut elements = self.pipeline.0.iterate_recurse();
+        loop {
+            match elements.next() {
+                Ok(Some(element)) => {
+                    let started = |pad: &gst::Pad| pad.task_state() == gst::TaskState::Started;
+                    if element.pads().iter().any(started) {
+                        return true;
+                    }
+                }
+                Ok(None) => return false,
+                // Elements come and go: that is work.
+                Err(_) => return true,
+            }
+        }
     }
 
     fn no_video(&self) -> GstError {
@@ -209,6 +237,7 @@ impl Demux {
 
     fn pull(&self) -> Result<Option<gst::Sample>, GstError> {
         let begin = Instant::now();
+        let mut alive = begin;
         loop {
             let asked = Instant::now();
             let step = gst::ClockTime::from_mseconds(20);
@@ -223,6 +252,16 @@ impl Demux {
             }
             if self.only_other_streams() {
                 return Err(self.no_video());
+            }
+            // parsebin swallows some errors of the demuxers in it: then nothing ever comes.
+            if self.is_at_work() {
+                alive = Instant::now();
+            } else if alive.elapsed() >= DEAD {
+                return Err(GstError::Damaged {
+                    file: self.file.clone(),
+                    at: 0.0,
+                    reason: "reading stops for no stated reason".to_owned(),
+                });
             }
             if begin.elapsed() >= self.timeout {
                 return Err(GstError::Timeout {
@@ -343,7 +382,11 @@ fn build(
     let seen = Arc::clone(&found);
     parse.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if !is_picture(&caps) || seen.video.load(Ordering::SeqCst) {
+        if !is_picture(&caps) {
+            seen.other.store(true, Ordering::SeqCst);
+            return;
+        }
+        if seen.video.load(Ordering::SeqCst) {
             return;
         }
         let input = target.upgrade().and_then(|sink| sink.static_pad("sink"));

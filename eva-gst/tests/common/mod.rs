@@ -50,20 +50,6 @@ pub(crate) fn h264(gop: u32, bframes: u32) -> String {
 
 impl Clip<'_> {
     pub(crate) fn write(&self, path: &Path) {
-        gst::init().unwrap();
-        let line = format!(
-            "appsrc name=in format=time max-bytes=0 ! videoconvert ! {} ! filesink name=out",
-            self.encode
-        );
-        let pipeline = gst::parse::launch(&line)
-            .unwrap_or_else(|error| panic!("{line}: {error}"))
-            .downcast::<gst::Pipeline>()
-            .unwrap();
-        let source = pipeline
-            .by_name("in")
-            .unwrap()
-            .downcast::<gst_app::AppSrc>()
-            .unwrap();
         let caps = format!(
             "video/x-raw,format=I420,width={WIDTH},height={HEIGHT},{}",
             if self.caps.is_empty() {
@@ -72,37 +58,7 @@ impl Clip<'_> {
                 self.caps
             }
         );
-        source.set_caps(Some(&caps.parse().unwrap()));
-        pipeline
-            .by_name("out")
-            .unwrap()
-            .set_property("location", path);
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let last_step = match self.times.as_slice() {
-            [.., a, b] => b - a,
-            _ => 40_000_000,
-        };
-        for (i, time) in self.times.iter().enumerate() {
-            let mut buffer = gst::Buffer::from_mut_slice(number_picture(i as u32));
-            let next = self.times.get(i + 1).copied().unwrap_or(time + last_step);
-            let buffer_ref = buffer.get_mut().unwrap();
-            buffer_ref.set_pts(gst::ClockTime::from_nseconds(*time));
-            buffer_ref.set_duration(gst::ClockTime::from_nseconds(next - time));
-            source.push_buffer(buffer).unwrap();
-        }
-        source.end_of_stream().unwrap();
-        let message = pipeline
-            .bus()
-            .unwrap()
-            .timed_pop_filtered(
-                gst::ClockTime::from_seconds(60),
-                &[gst::MessageType::Eos, gst::MessageType::Error],
-            )
-            .expect("the encoder ends");
-        pipeline.set_state(gst::State::Null).unwrap();
-        if let gst::MessageView::Error(error) = message.view() {
-            panic!("{line}: {} {:?}", error.error(), error.debug());
-        }
+        write(path, &self.times, &caps, self.encode, &number_picture);
     }
 
     /// Writes it once into a directory that lives as long as the test.
@@ -115,6 +71,47 @@ impl Clip<'_> {
     /// The number of the frame on display at `time` ns.
     pub(crate) fn shown(&self, time: u64) -> u32 {
         self.times.partition_point(|shown| *shown <= time).max(1) as u32 - 1
+    }
+}
+
+/// Encodes `picture(i)`, raw video of `caps`, shown at `times[i]` ns.
+fn write(path: &Path, times: &[u64], caps: &str, encode: &str, picture: &dyn Fn(u32) -> Vec<u8>) {
+    gst::init().unwrap();
+    let line = format!("appsrc name=in format=time max-bytes=0 ! {encode} ! filesink name=out");
+    let pipeline = gst::parse::launch(&line)
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    let source = pipeline.by_name("in").unwrap();
+    let source = source.downcast::<gst_app::AppSrc>().unwrap();
+    source.set_caps(Some(&caps.parse().unwrap()));
+    let file = pipeline.by_name("out").unwrap();
+    file.set_property("location", path);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let last_step = match times {
+        [.., a, b] => b - a,
+        _ => 40_000_000,
+    };
+    for (i, time) in times.iter().enumerate() {
+        let mut buffer = gst::Buffer::from_mut_slice(picture(i as u32));
+        let next = times.get(i + 1).copied().unwrap_or(time + last_step);
+        let buffer_ref = buffer.get_mut().unwrap();
+        buffer_ref.set_pts(gst::ClockTime::from_nseconds(*time));
+        buffer_ref.set_duration(gst::ClockTime::from_nseconds(next - time));
+        source.push_buffer(buffer).unwrap();
+    }
+    source.end_of_stream().unwrap();
+    let message = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(
+            gst::ClockTime::from_seconds(60),
+            &[gst::MessageType::Eos, gst::MessageType::Error],
+        )
+        .expect("the encoder ends");
+    pipeline.set_state(gst::State::Null).unwrap();
+    if let gst::MessageView::Error(error) = message.view() {
+        panic!("{line}: {} {:?}", error.error(), error.debug());
     }
 }
 
@@ -157,7 +154,12 @@ pub(crate) fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage
 
 /// Checks the frames at `times` (ns) against the clip; `slack` (ns) is the container's rounding of
 /// times. Returns what is wrong.
-pub(crate) fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64) -> Vec<String> {
+pub(crate) fn wrong(
+    source: &mut GstSource,
+    clip: &Clip<'_>,
+    times: &[u64],
+    slack: u64,
+) -> Vec<String> {
     fetch(source, times)
         .iter()
         .zip(times)
@@ -267,4 +269,39 @@ pub(crate) fn within<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => panic!("{name}: {error} after {:?}", begin.elapsed()),
     }
+}
+
+/// Writes ten pictures of one YUV colour, 1280 x 720: GStreamer guesses BT.709 for such sizes.
+pub(crate) fn write_flat(path: &Path, [y, u, v]: [u8; 3], encode: &str) {
+    let luma = 1280 * 720;
+    let mut picture = vec![y; luma];
+    picture.resize(luma + luma / 4, u);
+    picture.resize(luma + luma / 2, v);
+    write(
+        path,
+        &steady(10, 25),
+        "video/x-raw,format=I420,width=1280,height=720,framerate=25/1",
+        encode,
+        &|_| picture.clone(),
+    );
+}
+
+/// Writes two seconds of sound.
+pub(crate) fn write_sound(path: &Path, encode: &str) {
+    gst::init().unwrap();
+    let line = format!("audiotestsrc num-buffers=90 ! audioconvert ! {encode} ! filesink name=out");
+    let pipeline = gst::parse::launch(&line).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    let file = pipeline.by_name("out").unwrap();
+    file.set_property("location", path);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let message = pipeline.bus().unwrap().timed_pop_filtered(
+        gst::ClockTime::from_seconds(60),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(
+        matches!(message.unwrap().view(), gst::MessageView::Eos(_)),
+        "{line}"
+    );
 }
