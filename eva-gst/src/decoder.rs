@@ -67,7 +67,7 @@ impl Output {
             time,
             buffer,
             info,
-            colour: self.colour.clone(),
+            colour: self.colour,
         });
     }
 

@@ -251,6 +251,7 @@ impl GstSource {
         let outcome = self.run(targets, sink);
         if outcome.is_err() {
             self.planner.reset();
+            self.decoder.drain(i64::MIN);
         }
         outcome
     }
@@ -261,43 +262,61 @@ impl GstSource {
         sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
     ) -> Result<(), GstError> {
         self.decoder.arm(targets.iter().copied());
+        let mut answered = 0;
+        let mut retried = None;
+        let mut undrained = false;
         let mut rest = targets;
         while let Some(&target) = rest.first() {
             let run = self.planner.gather(&mut self.reader, rest)?;
             if !run.resumed {
+                if undrained {
+                    self.decoder.drain(i64::MIN);
+                }
                 self.decoder.jump();
             }
+            undrained = run.unfinished;
             for packet in run.needed() {
                 self.decoder.feed(packet)?;
-                self.deliver(sink)?;
+                answered += self.deliver(sink)?;
             }
-            let (answered, left) = rest.split_at(run.covered.min(rest.len()));
-            if !run.unfinished {
-                if let Some(until) = answered.last() {
-                    self.decoder.drain(*until);
-                }
-                self.deliver(sink)?;
-            }
-            if let Some((time, reason)) = self.decoder.lost() {
-                return Err(self.damaged(time, reason));
-            }
-            if run.covered == 0 && run.packets.is_empty() {
-                return Err(self.damaged(target, "nothing can be read there".to_owned()));
+            let (covered, left) = rest.split_at(run.covered.min(rest.len()));
+            if let Some(until) = covered.last().filter(|_| !run.unfinished) {
+                self.decoder.drain(*until);
+                answered += self.deliver(sink)?;
             }
             rest = left;
+            if let Some((time, reason)) = self.decoder.lost() {
+                // Where a keyframe is damaged, the picture before it stays on display.
+                let begin = run.packets.first().map(|packet| packet.time);
+                match begin.filter(|begin| *begin > self.survey.first) {
+                    Some(begin) if retried != Some(time) => {
+                        retried = Some(time);
+                        rest = targets.get(answered..).unwrap_or_default();
+                        self.decoder.drain(i64::MIN);
+                        self.decoder.arm(rest.iter().copied());
+                        self.planner.retry_before(begin);
+                    }
+                    _ => return Err(self.damaged(time, reason)),
+                }
+            } else if run.covered == 0 && run.packets.is_empty() {
+                return Err(self.damaged(target, "nothing can be read there".to_owned()));
+            }
         }
         Ok(())
     }
 
+    /// Hands on what came out of the decoder; returns how many targets that answers.
     fn deliver(
         &mut self,
         sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
-    ) -> Result<(), GstError> {
+    ) -> Result<usize, GstError> {
+        let mut delivered = 0;
         while let Some(picture) = self.decoder.take() {
             sink(&picture, &mut self.converter, self.orientation)
                 .map_err(|reason| self.damaged(picture.time, reason))?;
+            delivered += 1;
         }
-        Ok(())
+        Ok(delivered)
     }
 
     /// The size of frames from the first decoded one, where the container does not tell.

@@ -34,16 +34,11 @@ pub(crate) fn survey(
     whole: bool,
 ) -> Result<Survey, GstError> {
     let mut pace = pace(&head);
-    let claimed = demux.claimed_duration().filter(|_| !whole);
     let mut start = vec![head];
-    let mut ended = false;
     while !first_is_known(&start) && start.len() < HEAD {
         match demux.next()? {
             Some(packet) => start.push(packet),
-            None => {
-                ended = true;
-                break;
-            }
+            None => break,
         }
     }
     let first = first_displayed(&start).ok_or_else(|| GstError::NotVideo {
@@ -57,28 +52,21 @@ pub(crate) fn survey(
     };
     let mut span = Span::new(limit);
     let mut times: Vec<i64> = Vec::new();
-    let tail = if ended {
-        false
-    } else {
-        claimed.is_some() && demux.seekable()
-    };
-    if tail {
-        span = read_tail(demux, claimed.unwrap_or(0), first, limit)?;
+    let claimed = demux.claimed_duration().filter(|_| !whole);
+    if let Some(claimed) = claimed.filter(|_| demux.seekable()) {
+        span = read_tail(demux, claimed, first, limit)?;
+        if span.last.is_none() {
+            // Nothing can be read by seeking: read in order.
+            demux.restart()?;
+            start.clear();
+        }
     }
     if span.last.is_none() {
-        if tail {
-            // Not even from its beginning could the end be read by seeking.
-            demux.restart()?;
-        } else {
-            for packet in &start {
-                span.add(packet);
-                times.push(packet.time);
-            }
-        }
-        while !ended {
-            let Some(packet) = demux.next()? else {
-                break;
-            };
+        let mut read = start.into_iter();
+        while let Some(packet) = match read.next() {
+            Some(packet) => Some(packet),
+            None => demux.next()?,
+        } {
             span.add(&packet);
             times.push(packet.time);
         }

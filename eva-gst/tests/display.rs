@@ -253,10 +253,6 @@ fn a_file_uri_and_odd_file_names_open() {
     }
 }
 
-/// Takes the encoder's guess of the colours out of its caps, so that only the stream names them.
-const PLAIN: &str = "video/x-h264,stream-format=byte-stream ! capssetter join=false replace=true \
-    caps=\"video/x-h264,stream-format=byte-stream,alignment=au,width=1280,height=720,framerate=25/1\"";
-
 #[test]
 fn colours_follow_the_tagged_matrix_and_range_and_are_601_without_a_tag() {
     let dir = tempfile::tempdir().unwrap();
@@ -280,57 +276,28 @@ fn colours_follow_the_tagged_matrix_and_range_and_are_601_without_a_tag() {
     };
     let bt601 = (0.299, 0.114);
     let bt709 = (0.2126, 0.0722);
-    for (name, vui, (kr, kb), full) in [
-        (
-            "none",
-            "colorprim=undef:transfer=undef:colormatrix=undef",
-            bt601,
-            false,
-        ),
-        (
-            "full",
-            "colorprim=undef:transfer=undef:colormatrix=undef:fullrange=on",
-            bt601,
-            true,
-        ),
-        (
-            "709",
-            "colorprim=bt709:transfer=bt709:colormatrix=bt709",
-            bt709,
-            false,
-        ),
-        (
-            "709 full",
-            "colorprim=bt709:transfer=bt709:colormatrix=bt709:fullrange=on",
-            bt709,
-            true,
-        ),
-        (
-            "601",
-            "colorprim=smpte170m:transfer=smpte170m:colormatrix=smpte170m",
-            bt601,
-            false,
-        ),
-        (
-            "601 full",
-            "colorprim=smpte170m:transfer=smpte170m:colormatrix=smpte170m:fullrange=on",
-            bt601,
-            true,
-        ),
+    let x264 = "x264enc qp-min=1 qp-max=4 ! h264parse !";
+    let mpeg4 = "avenc_mpeg4 bitrate=8000000 ! avimux";
+    let h264_ts = "openh264enc bitrate=8000000 ! h264parse ! mpegtsmux";
+    let muxers = [
+        ("mp4", format!("{x264} mp4mux")),
+        ("mkv", format!("{x264} matroskamux")),
+        ("ts", format!("{x264} mpegtsmux")),
+    ];
+    let unnamed = [("avi", mpeg4.to_owned()), ("ts", h264_ts.to_owned())];
+    let jpeg = [("avi", "jpegenc quality=100 ! avimux".to_owned())];
+    // Range, matrix, transfer and primaries, as GStreamer numbers them; 0: not named.
+    for (colours, (kr, kb), full, encoders) in [
+        ("2:3:5:1", bt709, false, &muxers[..]),
+        ("1:3:5:1", bt709, true, &muxers),
+        ("2:4:16:4", bt601, false, &muxers),
+        ("1:4:16:4", bt601, true, &muxers),
+        ("2:0:0:0", bt601, false, &unnamed),
+        ("1:4:0:0", bt601, true, &jpeg),
     ] {
-        for (mux, extension) in [
-            ("mp4mux", "mp4"),
-            ("matroskamux", "mkv"),
-            ("mpegtsmux", "ts"),
-        ] {
-            let path = dir.path().join(format!("{name}.{extension}"));
-            common::write_flat(
-                &path,
-                [y, u, v],
-                &format!(
-                    "x264enc qp-min=1 qp-max=4 option-string={vui} ! {PLAIN} ! h264parse ! {mux}"
-                ),
-            );
+        for (extension, encode) in encoders {
+            let path = dir.path().join(format!("{colours}.{extension}"));
+            common::write_flat(&path, [y, u, v], colours, encode);
             let mut source = GstSource::open(&path).unwrap();
             let frames = select(&mut source, (0.0, 1.0, 1), (64, 64)).unwrap();
             let centre = (32 * 64 + 32) * 3;
@@ -342,7 +309,7 @@ fn colours_follow_the_tagged_matrix_and_range_and_are_601_without_a_tag() {
                 .fold(0.0, f64::max);
             assert!(
                 worst <= 2.5,
-                "{name} in {mux}: {seen:?}, not {:?}",
+                "{colours} in {extension}: {seen:?}, not {:?}",
                 expected(kr, kb, full)
             );
         }

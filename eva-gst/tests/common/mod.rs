@@ -272,7 +272,7 @@ pub(crate) fn within<T: Send + 'static>(
 }
 
 /// Writes ten pictures of one YUV colour, 1280 x 720: GStreamer guesses BT.709 for such sizes.
-pub(crate) fn write_flat(path: &Path, [y, u, v]: [u8; 3], encode: &str) {
+pub(crate) fn write_flat(path: &Path, [y, u, v]: [u8; 3], colours: &str, encode: &str) {
     let luma = 1280 * 720;
     let mut picture = vec![y; luma];
     picture.resize(luma + luma / 4, u);
@@ -280,7 +280,9 @@ pub(crate) fn write_flat(path: &Path, [y, u, v]: [u8; 3], encode: &str) {
     write(
         path,
         &steady(10, 25),
-        "video/x-raw,format=I420,width=1280,height=720,framerate=25/1",
+        &format!(
+            "video/x-raw,format=I420,width=1280,height=720,framerate=25/1,colorimetry=(string){colours}"
+        ),
         encode,
         &|_| picture.clone(),
     );
