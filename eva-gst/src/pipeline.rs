@@ -174,11 +174,7 @@ impl Demux {
                     if missing.is_some() {
                         return missing;
                     }
-                    // The demuxer fails when nobody takes any of its streams, and may do so before
-                    // it says that there are no more.
-                    let nobody = self.found.other.load(Ordering::SeqCst)
-                        && !self.found.video.load(Ordering::SeqCst);
-                    if nobody {
+                    if self.nobody_listens() {
                         return Some(self.no_video());
                     }
                     let debug = error.debug();
@@ -198,6 +194,12 @@ impl Demux {
     /// Whether all streams are known and none is a video.
     fn only_other_streams(&self) -> bool {
         self.found.all.load(Ordering::SeqCst) && !self.found.video.load(Ordering::SeqCst)
+    }
+
+    /// Whether there are streams and none is a video so far. A demuxer fails when nobody takes any
+    /// of its streams, and may do so before it says that there are no more.
+    fn nobody_listens(&self) -> bool {
+        self.found.other.load(Ordering::SeqCst) && !self.found.video.load(Ordering::SeqCst)
     }
 
     /// Whether any thread of the pipeline is running: one for each pad with a started task.
@@ -257,6 +259,9 @@ impl Demux {
             if self.is_at_work() {
                 alive = Instant::now();
             } else if alive.elapsed() >= DEAD {
+                if self.nobody_listens() {
+                    return Err(self.no_video());
+                }
                 return Err(GstError::Damaged {
                     file: self.file.clone(),
                     at: 0.0,
