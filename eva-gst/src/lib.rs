@@ -29,10 +29,12 @@ mod container;
 mod decoder;
 mod error;
 mod frame;
+mod location;
 mod options;
 mod packet;
 mod pipeline;
 mod planner;
+mod reorder;
 mod source;
 mod survey;
 

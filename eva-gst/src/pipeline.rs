@@ -14,7 +14,6 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,20 +23,15 @@ use gstreamer_app::prelude::*;
 
 use crate::GstError;
 use crate::error::is_picture;
+use crate::location::Location;
 use crate::packet::{Codec, Packet};
+use crate::reorder::Reorder;
 
 /// Compressed pictures that the demuxer may read ahead of us.
 const AHEAD: u32 = 64;
 
 /// How long no thread of the pipeline may be at work before it is taken for dead.
 const DEAD: Duration = Duration::from_millis(300);
-
-/// Where the video is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    Path(PathBuf),
-    Uri(String),
-}
 
 /// A pipeline that is in NULL before it is dropped: dropping a running one can block for ever.
 struct Guard(gst::Pipeline);
@@ -70,6 +64,7 @@ pub(crate) struct Demux {
     sink: gst_app::AppSink,
     found: Arc<Found>,
     codec: Option<(gst::Caps, Codec)>,
+    reorder: Reorder,
 }
 
 impl Demux {
@@ -88,6 +83,7 @@ impl Demux {
             sink,
             found,
             codec: None,
+            reorder: Reorder::default(),
         };
         demux.start()?;
         Ok(demux)
@@ -96,18 +92,30 @@ impl Demux {
     /// The next packet in decode order; `None` at the end of the stream.
     pub(crate) fn next(&mut self) -> Result<Option<Packet>, GstError> {
         loop {
-            let Some(sample) = self.pull()? else {
-                return Ok(None);
-            };
-            if let Some(packet) = self.packet(&sample)? {
+            if let Some(packet) = self.reorder.pop(false) {
                 return Ok(Some(packet));
             }
+            let Some(sample) = self.pull()? else {
+                return Ok(self.reorder.pop(true));
+            };
+            let Some((packet, timed)) = self.packet(&sample)? else {
+                continue;
+            };
+            let waits = self
+                .codec
+                .as_ref()
+                .is_some_and(|(_, codec)| codec.may_lack_times());
+            if !waits {
+                return Ok(Some(packet));
+            }
+            self.reorder.push(packet, timed);
         }
     }
 
     /// Goes to the keyframe at or before `time` (ns of stream time), as far as the container knows:
     /// the first packet may be another one.
     pub(crate) fn seek(&mut self, time: i64) -> Result<(), GstError> {
+        self.reorder.clear();
         if self.bus_error().is_some() {
             // A pipeline that failed stays failed.
             self.restart()?;
@@ -136,6 +144,7 @@ impl Demux {
         self.pipeline = pipeline;
         self.sink = sink;
         self.found = found;
+        self.reorder.clear();
         self.start()
     }
 
@@ -281,8 +290,9 @@ impl Demux {
         }
     }
 
-    /// `None` for a buffer without a time: it cannot be asked for.
-    fn packet(&mut self, sample: &gst::Sample) -> Result<Option<Packet>, GstError> {
+    /// A packet, and whether the container says when it is shown. `None` for a buffer without any
+    /// time: it cannot be asked for.
+    fn packet(&mut self, sample: &gst::Sample) -> Result<Option<(Packet, bool)>, GstError> {
         let (Some(caps), Some(buffer)) = (sample.caps_owned(), sample.buffer_owned()) else {
             return Ok(None);
         };
@@ -301,8 +311,9 @@ impl Demux {
         let stream_time =
             |time: Option<gst::ClockTime>| Some(time.and_then(signed)? - start + begin);
         let dts = stream_time(buffer.dts());
-        // AVI has decode times only; without reordering they are the same.
-        let Some(time) = stream_time(buffer.pts()).or(dts) else {
+        let shown = stream_time(buffer.pts());
+        // Without reordering decode times are the same.
+        let Some(time) = shown.or(dts) else {
             return Ok(None);
         };
         let codec = match &self.codec {
@@ -321,7 +332,7 @@ impl Demux {
             Ok(data) => codec.dependence(&data, sync),
             Err(_) => return Ok(None),
         };
-        Ok(Some(Packet {
+        let packet = Packet {
             time,
             dts,
             stop: stream_time(segment.stop()),
@@ -331,7 +342,8 @@ impl Demux {
             reference: dependence.reference,
             buffer,
             caps,
-        }))
+        };
+        Ok(Some((packet, shown.is_some())))
     }
 }
 

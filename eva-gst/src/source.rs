@@ -1,7 +1,6 @@
 //! A video that can be asked for frames: [`GstSource`].
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use eva_core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
@@ -11,9 +10,10 @@ use crate::GstError;
 use crate::container::Container;
 use crate::decoder::{Decoder, Picture};
 use crate::frame::{Converter, Orientation};
+use crate::location::{Location, check_file};
 use crate::options::{FrameRule, GstOptions};
 use crate::packet::Packet;
-use crate::pipeline::{Demux, Location};
+use crate::pipeline::Demux;
 use crate::planner::{Packets, Planner};
 use crate::survey::{Survey, survey};
 
@@ -406,42 +406,6 @@ impl core::fmt::Debug for GstSource {
             .field("file", &self.file)
             .field("info", &self.info)
             .finish_non_exhaustive()
-    }
-}
-
-/// Refuses what is not a readable file before GStreamer waits on it.
-fn check_file(path: &Path, file: &str) -> Result<(), GstError> {
-    let file = file.to_owned();
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(GstError::NotFound { file });
-        }
-        Err(error) => {
-            return Err(GstError::Unreadable {
-                file,
-                reason: error.to_string(),
-            });
-        }
-    };
-    if metadata.is_dir() {
-        return Err(GstError::IsDirectory { file });
-    }
-    if !metadata.is_file() {
-        return Err(GstError::NotAFile { file });
-    }
-    if metadata.len() == 0 {
-        return Err(GstError::NotVideo {
-            file,
-            reason: "it is empty".to_owned(),
-        });
-    }
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(GstError::Unreadable {
-            file,
-            reason: error.to_string(),
-        }),
     }
 }
 
