@@ -67,7 +67,7 @@ impl Output {
             time,
             buffer,
             info,
-            colour: self.colour.clone(),
+            colour: self.colour,
         });
     }
 
@@ -343,7 +343,7 @@ fn candidates(caps: &gst::CapsRef) -> Vec<gst::Element> {
                 .metadata(gst::ELEMENT_METADATA_KLASS)
                 .is_some_and(|klass| klass.contains("Hardware"));
             let taken = factories.iter().any(|other| other.name() == factory.name());
-            if !hardware && !taken && factory.can_sink_any_caps(caps) {
+            if !hardware && !taken && factory.can_sink_all_caps(caps) {
                 factories.push(factory);
             }
         }
@@ -352,5 +352,7 @@ fn candidates(caps: &gst::CapsRef) -> Vec<gst::Element> {
     factories
         .iter()
         .filter_map(|factory| factory.create().build().ok())
+        // Bins hold queues, and so threads, of their own.
+        .filter(|element| !element.is::<gst::Bin>())
         .collect()
 }

@@ -181,6 +181,10 @@ impl GstError {
             .unwrap_or_else(|_| "this format".to_owned());
         let file = file.to_owned();
         match structure.get::<gst::Caps>("detail") {
+            Ok(caps) if is_text(&caps) => Some(Self::NotVideo {
+                file,
+                reason: format!("it is {}", caps),
+            }),
             Ok(caps) if is_picture(&caps) => Some(Self::NoDecoder {
                 file,
                 package: package_for(&caps).to_owned(),
@@ -222,6 +226,11 @@ pub(crate) fn is_picture(caps: &gst::CapsRef) -> bool {
         let name = structure.name().as_str();
         (name.starts_with("video/") || name.starts_with("image/")) && !is_container(name)
     })
+}
+
+fn is_text(caps: &gst::CapsRef) -> bool {
+    caps.structure(0)
+        .is_some_and(|structure| structure.name().as_str().starts_with("text/"))
 }
 
 fn is_container(name: &str) -> bool {

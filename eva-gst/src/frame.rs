@@ -90,7 +90,7 @@ impl Converter {
         width: u32,
         height: u32,
     ) -> Result<RgbImage, String> {
-        let (from_width, from_height) = self.to_rgb(picture)?;
+        let (from_width, from_height) = self.fill_rgb(picture)?;
         // Resizing first leaves fewer pixels to turn, and comes to the same.
         let (flat_width, flat_height) = if orientation.is_sideways() {
             (height, width)
@@ -123,7 +123,7 @@ impl Converter {
     }
 
     /// Fills `self.rgb` with the picture at its stored size, which is returned.
-    fn to_rgb(&mut self, picture: &Picture) -> Result<(u32, u32), String> {
+    fn fill_rgb(&mut self, picture: &Picture) -> Result<(u32, u32), String> {
         let info = &picture.info;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&picture.buffer, info)
             .map_err(|_| "a decoded picture cannot be read".to_owned())?;

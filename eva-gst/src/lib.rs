@@ -25,13 +25,16 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod container;
 mod decoder;
 mod error;
 mod frame;
+mod location;
 mod options;
 mod packet;
 mod pipeline;
 mod planner;
+mod reorder;
 mod source;
 mod survey;
 

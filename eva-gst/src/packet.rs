@@ -12,6 +12,8 @@ pub(crate) struct Packet {
     pub(crate) dts: Option<i64>,
     /// How long it is shown, when the container says so.
     pub(crate) duration: Option<i64>,
+    /// Where the container says that the stream ends.
+    pub(crate) stop: Option<i64>,
     /// Decoding can start here: no later picture refers to an earlier one.
     pub(crate) key: bool,
     /// The container or the parser calls it a keyframe. In open-GOP H.264 such a picture may be
@@ -40,6 +42,10 @@ pub(crate) enum Codec {
     /// H.265, likewise, and whether the stream is known to have a single temporal layer: only then
     /// does a picture's type alone say that nothing refers to it.
     H265(usize, bool),
+    /// MPEG-1 and 2 video.
+    Mpeg2,
+    /// MPEG-4 part 2.
+    Mpeg4,
     /// Any other: the container's flags decide.
     Other,
 }
@@ -53,6 +59,13 @@ impl Codec {
         let (h265, place) = match structure.name().as_str() {
             "video/x-h264" => (false, 4),
             "video/x-h265" => (true, 21),
+            "video/mpeg" => {
+                return match structure.get::<i32>("mpegversion") {
+                    Ok(1 | 2) => Self::Mpeg2,
+                    Ok(4) => Self::Mpeg4,
+                    _ => Self::Other,
+                };
+            }
             _ => return Self::Other,
         };
         let start_codes = structure.get::<&str>("stream-format") == Ok("byte-stream");
@@ -110,8 +123,30 @@ impl Codec {
                 }
             })
             .unwrap_or(unknown),
+            // The picture type: 3 is B in MPEG-2, 2 in MPEG-4.
+            Self::Mpeg2 => first_unit(data, 0, |unit| match unit {
+                [0, _, kind, ..] => Some(Dependence {
+                    key: sync,
+                    reference: (kind >> 3) & 7 != 3,
+                }),
+                _ => None,
+            })
+            .unwrap_or(unknown),
+            Self::Mpeg4 => first_unit(data, 0, |unit| match unit {
+                [0xb6, kind, ..] => Some(Dependence {
+                    key: sync,
+                    reference: kind >> 6 != 2,
+                }),
+                _ => None,
+            })
+            .unwrap_or(unknown),
             Self::Other => unknown,
         }
+    }
+
+    /// Whether some containers leave it to the reader to tell when its pictures are shown.
+    pub(crate) fn may_lack_times(self) -> bool {
+        matches!(self, Self::Mpeg2 | Self::Mpeg4)
     }
 }
 

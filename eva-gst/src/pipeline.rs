@@ -14,27 +14,24 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use gstreamer as gst;
-use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_app::prelude::*;
 
 use crate::GstError;
 use crate::error::is_picture;
+use crate::location::Location;
 use crate::packet::{Codec, Packet};
+use crate::reorder::Reorder;
 
 /// Compressed pictures that the demuxer may read ahead of us.
 const AHEAD: u32 = 64;
 
-/// Where the video is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    Path(PathBuf),
-    Uri(String),
-}
+/// How long no thread of the pipeline may be at work before it is taken for dead.
+const DEAD: Duration = Duration::from_millis(300);
 
 /// A pipeline that is in NULL before it is dropped: dropping a running one can block for ever.
 struct Guard(gst::Pipeline);
@@ -52,6 +49,8 @@ impl Drop for Guard {
 struct Found {
     /// A video stream is linked.
     video: AtomicBool,
+    /// There is a stream of another kind.
+    other: AtomicBool,
     /// All streams are known.
     all: AtomicBool,
 }
@@ -65,6 +64,7 @@ pub(crate) struct Demux {
     sink: gst_app::AppSink,
     found: Arc<Found>,
     codec: Option<(gst::Caps, Codec)>,
+    reorder: Reorder,
 }
 
 impl Demux {
@@ -83,6 +83,7 @@ impl Demux {
             sink,
             found,
             codec: None,
+            reorder: Reorder::default(),
         };
         demux.start()?;
         Ok(demux)
@@ -91,18 +92,30 @@ impl Demux {
     /// The next packet in decode order; `None` at the end of the stream.
     pub(crate) fn next(&mut self) -> Result<Option<Packet>, GstError> {
         loop {
-            let Some(sample) = self.pull()? else {
-                return Ok(None);
-            };
-            if let Some(packet) = self.packet(&sample)? {
+            if let Some(packet) = self.reorder.pop(false) {
                 return Ok(Some(packet));
             }
+            let Some(sample) = self.pull()? else {
+                return Ok(self.reorder.pop(true));
+            };
+            let Some((packet, timed)) = self.packet(&sample)? else {
+                continue;
+            };
+            let waits = self
+                .codec
+                .as_ref()
+                .is_some_and(|(_, codec)| codec.may_lack_times());
+            if !waits {
+                return Ok(Some(packet));
+            }
+            self.reorder.push(packet, timed);
         }
     }
 
     /// Goes to the keyframe at or before `time` (ns of stream time), as far as the container knows:
     /// the first packet may be another one.
     pub(crate) fn seek(&mut self, time: i64) -> Result<(), GstError> {
+        self.reorder.clear();
         if self.bus_error().is_some() {
             // A pipeline that failed stays failed.
             self.restart()?;
@@ -131,6 +144,7 @@ impl Demux {
         self.pipeline = pipeline;
         self.sink = sink;
         self.found = found;
+        self.reorder.clear();
         self.start()
     }
 
@@ -169,7 +183,7 @@ impl Demux {
                     if missing.is_some() {
                         return missing;
                     }
-                    if self.only_other_streams() {
+                    if self.nobody_listens() {
                         return Some(self.no_video());
                     }
                     let debug = error.debug();
@@ -186,8 +200,33 @@ impl Demux {
         missing.filter(|_| self.only_other_streams())
     }
 
+    /// Whether all streams are known and none is a video.
     fn only_other_streams(&self) -> bool {
         self.found.all.load(Ordering::SeqCst) && !self.found.video.load(Ordering::SeqCst)
+    }
+
+    /// Whether there are streams and none is a video so far. A demuxer fails when nobody takes any
+    /// of its streams, and may do so before it says that there are no more.
+    fn nobody_listens(&self) -> bool {
+        self.found.other.load(Ordering::SeqCst) && !self.found.video.load(Ordering::SeqCst)
+    }
+
+    /// Whether any thread of the pipeline is running: one for each pad with a started task.
+    fn is_at_work(&self) -> bool {
+        let mut elements = self.pipeline.0.iterate_recurse();
+        loop {
+            match elements.next() {
+                Ok(Some(element)) => {
+                    let started = |pad: &gst::Pad| pad.task_state() == gst::TaskState::Started;
+                    if element.pads().iter().any(started) {
+                        return true;
+                    }
+                }
+                Ok(None) => return false,
+                // Elements come and go: that is work.
+                Err(_) => return true,
+            }
+        }
     }
 
     fn no_video(&self) -> GstError {
@@ -209,6 +248,7 @@ impl Demux {
 
     fn pull(&self) -> Result<Option<gst::Sample>, GstError> {
         let begin = Instant::now();
+        let mut alive = begin;
         loop {
             let asked = Instant::now();
             let step = gst::ClockTime::from_mseconds(20);
@@ -224,6 +264,19 @@ impl Demux {
             if self.only_other_streams() {
                 return Err(self.no_video());
             }
+            // parsebin swallows some errors of the demuxers in it: then nothing ever comes.
+            if self.is_at_work() {
+                alive = Instant::now();
+            } else if alive.elapsed() >= DEAD {
+                if self.nobody_listens() {
+                    return Err(self.no_video());
+                }
+                return Err(GstError::Damaged {
+                    file: self.file.clone(),
+                    at: 0.0,
+                    reason: "reading stops for no stated reason".to_owned(),
+                });
+            }
             if begin.elapsed() >= self.timeout {
                 return Err(GstError::Timeout {
                     file: self.file.clone(),
@@ -237,8 +290,9 @@ impl Demux {
         }
     }
 
-    /// `None` for a buffer without a time: it cannot be asked for.
-    fn packet(&mut self, sample: &gst::Sample) -> Result<Option<Packet>, GstError> {
+    /// A packet, and whether the container says when it is shown. `None` for a buffer without any
+    /// time: it cannot be asked for.
+    fn packet(&mut self, sample: &gst::Sample) -> Result<Option<(Packet, bool)>, GstError> {
         let (Some(caps), Some(buffer)) = (sample.caps_owned(), sample.buffer_owned()) else {
             return Ok(None);
         };
@@ -249,14 +303,17 @@ impl Demux {
             .segment()
             .and_then(|segment| segment.downcast_ref::<gst::ClockTime>())
             .ok_or_else(no_times)?;
-        let stream_time = |time: Option<gst::ClockTime>| -> Option<i64> {
-            let signed = segment.to_stream_time_full(time?)?;
-            let size = i64::try_from(signed.abs().nseconds()).ok()?;
-            Some(if signed.is_negative() { -size } else { size })
-        };
+        // By hand: the library's own conversion has no answer outside the segment, where pictures
+        // can lie that others refer to.
+        let signed = |time: gst::ClockTime| i64::try_from(time.nseconds()).ok();
+        let start = segment.start().and_then(signed).unwrap_or(0);
+        let begin = segment.time().and_then(signed).unwrap_or(0);
+        let stream_time =
+            |time: Option<gst::ClockTime>| Some(time.and_then(signed)? - start + begin);
         let dts = stream_time(buffer.dts());
-        // AVI has decode times only; without reordering they are the same.
-        let Some(time) = stream_time(buffer.pts()).or(dts) else {
+        let shown = stream_time(buffer.pts());
+        // Without reordering decode times are the same.
+        let Some(time) = shown.or(dts) else {
             return Ok(None);
         };
         let codec = match &self.codec {
@@ -275,16 +332,18 @@ impl Demux {
             Ok(data) => codec.dependence(&data, sync),
             Err(_) => return Ok(None),
         };
-        Ok(Some(Packet {
+        let packet = Packet {
             time,
             dts,
+            stop: stream_time(segment.stop()),
             duration,
             key: dependence.key,
             sync: sync || dependence.key,
             reference: dependence.reference,
             buffer,
             caps,
-        }))
+        };
+        Ok(Some((packet, shown.is_some())))
     }
 }
 
@@ -324,6 +383,8 @@ fn build(
         .max_buffers(AHEAD)
         .enable_last_sample(false)
         .build();
+    // Pictures outside what the container shows are needed where others refer to them.
+    sink.set_drop_out_of_segment(false);
     let guard = Guard(gst::Pipeline::new());
     // Nothing here is played in real time.
     guard.0.use_clock(None::<&gst::Clock>);
@@ -338,7 +399,11 @@ fn build(
     let seen = Arc::clone(&found);
     parse.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if !is_picture(&caps) || seen.video.load(Ordering::SeqCst) {
+        if !is_picture(&caps) {
+            seen.other.store(true, Ordering::SeqCst);
+            return;
+        }
+        if seen.video.load(Ordering::SeqCst) {
             return;
         }
         let input = target.upgrade().and_then(|sink| sink.static_pad("sink"));

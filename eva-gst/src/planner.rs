@@ -20,7 +20,10 @@ const REORDER: usize = 17;
 const OPEN_GOP: i64 = 10_000_000_000;
 
 /// Compressed bytes that are held back while the last target of a run is being looked for.
+#[cfg(not(test))]
 const HELD_BYTES: usize = 256 << 20;
+#[cfg(test)]
+const HELD_BYTES: usize = 1000;
 
 /// Packets in decode order from any keyframe.
 pub(crate) trait Packets {
@@ -63,6 +66,17 @@ impl Run {
     }
 }
 
+/// What a place to start decoding means while reading on to a target at or after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Starts {
+    /// What comes before it is not needed.
+    Cut,
+    /// Nothing: the run begins earlier on purpose.
+    Keep,
+    /// The target belongs to another run.
+    Split,
+}
+
 /// How a step towards a target ended.
 enum Reached {
     /// All packets that could be shown at the target were read.
@@ -87,6 +101,8 @@ pub(crate) struct Planner {
     ended: bool,
     /// The first packet of the window continues an unfinished run.
     resumed: bool,
+    /// The next run must start before this time.
+    before: Option<i64>,
 }
 
 impl Planner {
@@ -106,11 +122,15 @@ impl Planner {
         let Some(&first) = targets.first() else {
             return Ok(run);
         };
-        if !run.resumed {
+        let before = self.before.take();
+        if let Some(before) = before {
+            self.window = self.find_start(reader, before)?.into();
+            self.count_bytes();
+        } else if !run.resumed {
             self.enter(reader, first)?;
-            if self.window.is_empty() {
-                return Ok(run);
-            }
+        }
+        if self.window.is_empty() && !run.resumed {
+            return Ok(run);
         }
         let mut end = 0;
         let mut elsewhere = None;
@@ -123,9 +143,18 @@ impl Planner {
                     break;
                 }
             }
-            let alone = run.covered == 0 && !run.resumed;
-            match self.reach(reader, target, alone)? {
+            let starts = match (before, run.covered) {
+                (Some(_), _) => Starts::Keep,
+                (None, 0) if !run.resumed => Starts::Cut,
+                _ => Starts::Split,
+            };
+            match self.reach(reader, target, starts)? {
                 Reached::Settled => {}
+                Reached::Elsewhere if run.covered == 0 => {
+                    // What an unfinished run began with was not needed after all.
+                    self.resumed = false;
+                    return self.gather(reader, targets);
+                }
                 Reached::Elsewhere => break,
                 Reached::Full => {
                     run.unfinished = true;
@@ -159,6 +188,13 @@ impl Planner {
     /// Forgets what was read, as after an error.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
+    }
+
+    /// Makes the next run start earlier than one that began with a packet of this time and brought
+    /// nothing out, because its beginning is damaged.
+    pub(crate) fn retry_before(&mut self, time: i64) {
+        self.reset();
+        self.before = Some(time.saturating_sub(1));
     }
 
     /// Makes the window begin where decoding for `target` can start.
@@ -198,14 +234,15 @@ impl Planner {
         &mut self,
         reader: &mut impl Packets,
         target: i64,
-        alone: bool,
+        starts: Starts,
     ) -> Result<Reached, GstError> {
-        if let Some(start) = self.latest_start(target) {
-            if !alone {
-                return Ok(Reached::Elsewhere);
+        match (self.latest_start(target), starts) {
+            (Some(_), Starts::Split) => return Ok(Reached::Elsewhere),
+            (Some(start), Starts::Cut) => {
+                self.window.drain(..start);
+                self.count_bytes();
             }
-            self.window.drain(..start);
-            self.count_bytes();
+            _ => {}
         }
         let mut later = self.window.iter().filter(|p| p.time > target).count();
         while !self.passed(target, later) {
@@ -215,8 +252,8 @@ impl Planner {
             let Some(packet) = self.read(reader)? else {
                 break;
             };
-            let starts = packet.key && packet.time <= target;
-            if starts && alone {
+            let start = packet.key && packet.time <= target;
+            if start && starts == Starts::Cut {
                 self.window.clear();
                 self.bytes = 0;
                 later = 0;
@@ -224,7 +261,7 @@ impl Planner {
             later += usize::from(packet.time > target);
             self.bytes += packet.buffer.size();
             self.window.push_back(packet);
-            if starts && !alone {
+            if start && starts == Starts::Split {
                 return Ok(Reached::Elsewhere);
             }
         }
@@ -350,3 +387,6 @@ impl Planner {
         self.bytes = self.window.iter().map(|p| p.buffer.size()).sum();
     }
 }
+
+#[cfg(test)]
+mod tests;

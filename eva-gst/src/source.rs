@@ -1,20 +1,21 @@
 //! A video that can be asked for frames: [`GstSource`].
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use eva_core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
 use gstreamer as gst;
 
 use crate::GstError;
+use crate::container::Container;
 use crate::decoder::{Decoder, Picture};
 use crate::frame::{Converter, Orientation};
+use crate::location::{Location, check_file};
 use crate::options::{FrameRule, GstOptions};
 use crate::packet::Packet;
-use crate::pipeline::{Demux, Location};
+use crate::pipeline::Demux;
 use crate::planner::{Packets, Planner};
-use crate::survey::{Survey, must_read_all, must_read_in_order, survey};
+use crate::survey::{Survey, survey};
 
 /// Frames of one selection at most: more than any model reads, few enough to keep in order.
 const MAX_FRAMES: usize = 65_536;
@@ -96,8 +97,8 @@ impl GstSource {
         let path = path.as_ref();
         let file = path.display().to_string();
         check_file(path, &file)?;
-        let in_order = must_read_in_order(path);
-        Self::start(Location::Path(path.to_owned()), file, in_order, options)
+        let container = Container::of(path);
+        Self::start(Location::Path(path.to_owned()), file, container, options)
     }
 
     /// Opens a video by its address, such as `file:///tmp/a.mp4`, with the default options.
@@ -125,7 +126,7 @@ impl GstSource {
         Self::start(
             Location::Uri(uri.to_owned()),
             uri.to_owned(),
-            false,
+            Container::Other,
             options,
         )
     }
@@ -133,7 +134,7 @@ impl GstSource {
     fn start(
         location: Location,
         file: String,
-        in_order: bool,
+        container: Container,
         options: &GstOptions,
     ) -> Result<Self, GstError> {
         gst::init().map_err(|error| GstError::Start {
@@ -151,8 +152,9 @@ impl GstSource {
             .orientation()
             .map_or_else(Orientation::default, |tag| Orientation::from_tag(&tag));
         let decoder = Decoder::new(&file, &caps)?;
-        let whole = must_read_all(options.rule, in_order);
-        let survey = survey(&mut demux, head, &file, whole)?;
+        let in_order = container == Container::FragmentedMp4;
+        let whole = in_order || options.rule == FrameRule::Published;
+        let survey = survey(&mut demux, head, &file, container, whole)?;
         let seekable = !in_order && demux.seekable();
         let (width, height) = display_size(&caps, orientation).unwrap_or((0, 0));
         let mut source = Self {
@@ -249,6 +251,7 @@ impl GstSource {
         let outcome = self.run(targets, sink);
         if outcome.is_err() {
             self.planner.reset();
+            self.decoder.drain(i64::MIN);
         }
         outcome
     }
@@ -259,43 +262,61 @@ impl GstSource {
         sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
     ) -> Result<(), GstError> {
         self.decoder.arm(targets.iter().copied());
+        let mut answered = 0;
+        let mut retried = None;
+        let mut undrained = false;
         let mut rest = targets;
         while let Some(&target) = rest.first() {
             let run = self.planner.gather(&mut self.reader, rest)?;
             if !run.resumed {
+                if undrained {
+                    self.decoder.drain(i64::MIN);
+                }
                 self.decoder.jump();
             }
+            undrained = run.unfinished;
             for packet in run.needed() {
                 self.decoder.feed(packet)?;
-                self.deliver(sink)?;
+                answered += self.deliver(sink)?;
             }
-            let (answered, left) = rest.split_at(run.covered.min(rest.len()));
-            if !run.unfinished {
-                if let Some(until) = answered.last() {
-                    self.decoder.drain(*until);
-                }
-                self.deliver(sink)?;
-            }
-            if let Some((time, reason)) = self.decoder.lost() {
-                return Err(self.damaged(time, reason));
-            }
-            if run.covered == 0 && run.packets.is_empty() {
-                return Err(self.damaged(target, "nothing can be read there".to_owned()));
+            let (covered, left) = rest.split_at(run.covered.min(rest.len()));
+            if let Some(until) = covered.last().filter(|_| !run.unfinished) {
+                self.decoder.drain(*until);
+                answered += self.deliver(sink)?;
             }
             rest = left;
+            if let Some((time, reason)) = self.decoder.lost() {
+                // Where a keyframe is damaged, the picture before it stays on display.
+                let begin = run.packets.first().map(|packet| packet.time);
+                match begin.filter(|begin| *begin > self.survey.first) {
+                    Some(begin) if retried != Some(time) => {
+                        retried = Some(time);
+                        rest = targets.get(answered..).unwrap_or_default();
+                        self.decoder.drain(i64::MIN);
+                        self.decoder.arm(rest.iter().copied());
+                        self.planner.retry_before(begin);
+                    }
+                    _ => return Err(self.damaged(time, reason)),
+                }
+            } else if run.covered == 0 && run.packets.is_empty() {
+                return Err(self.damaged(target, "nothing can be read there".to_owned()));
+            }
         }
         Ok(())
     }
 
+    /// Hands on what came out of the decoder; returns how many targets that answers.
     fn deliver(
         &mut self,
         sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
-    ) -> Result<(), GstError> {
+    ) -> Result<usize, GstError> {
+        let mut delivered = 0;
         while let Some(picture) = self.decoder.take() {
             sink(&picture, &mut self.converter, self.orientation)
                 .map_err(|reason| self.damaged(picture.time, reason))?;
+            delivered += 1;
         }
-        Ok(())
+        Ok(delivered)
     }
 
     /// The size of frames from the first decoded one, where the container does not tell.
@@ -385,42 +406,6 @@ impl core::fmt::Debug for GstSource {
             .field("file", &self.file)
             .field("info", &self.info)
             .finish_non_exhaustive()
-    }
-}
-
-/// Refuses what is not a readable file before GStreamer waits on it.
-fn check_file(path: &Path, file: &str) -> Result<(), GstError> {
-    let file = file.to_owned();
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(GstError::NotFound { file });
-        }
-        Err(error) => {
-            return Err(GstError::Unreadable {
-                file,
-                reason: error.to_string(),
-            });
-        }
-    };
-    if metadata.is_dir() {
-        return Err(GstError::IsDirectory { file });
-    }
-    if !metadata.is_file() {
-        return Err(GstError::NotAFile { file });
-    }
-    if metadata.len() == 0 {
-        return Err(GstError::NotVideo {
-            file,
-            reason: "it is empty".to_owned(),
-        });
-    }
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(GstError::Unreadable {
-            file,
-            reason: error.to_string(),
-        }),
     }
 }
 

@@ -1,11 +1,7 @@
 //! What must be known of a file before its frames can be asked for: [`survey`].
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
-
 use crate::GstError;
-use crate::options::FrameRule;
+use crate::container::Container;
 use crate::packet::Packet;
 use crate::pipeline::Demux;
 
@@ -34,53 +30,47 @@ pub(crate) fn survey(
     demux: &mut Demux,
     head: Packet,
     file: &str,
+    container: Container,
     whole: bool,
 ) -> Result<Survey, GstError> {
     let mut pace = pace(&head);
-    let claimed = demux.claimed_duration().filter(|_| !whole);
     let mut start = vec![head];
-    let mut ended = false;
     while !first_is_known(&start) && start.len() < HEAD {
         match demux.next()? {
             Some(packet) => start.push(packet),
-            None => {
-                ended = true;
-                break;
-            }
+            None => break,
         }
     }
     let first = first_displayed(&start).ok_or_else(|| GstError::NotVideo {
         file: file.to_owned(),
         reason: "its video stream is empty".to_owned(),
     })?;
-    let mut span = Span::default();
-    let mut times: Vec<i64> = Vec::new();
-    let tail = if ended {
-        false
-    } else {
-        claimed.is_some() && demux.seekable()
+    let limit = match (container, start.first().and_then(|packet| packet.stop)) {
+        // Without an edit list the end is counted from the first frame, not from zero.
+        (Container::Mp4, Some(stop)) => stop.saturating_add(first),
+        _ => i64::MAX,
     };
-    if tail {
-        span = read_tail(demux, claimed.unwrap_or(0), first)?;
+    let mut span = Span::new(limit);
+    let mut times: Vec<i64> = Vec::new();
+    let claimed = demux.claimed_duration().filter(|_| !whole);
+    if let Some(claimed) = claimed.filter(|_| demux.seekable()) {
+        span = read_tail(demux, claimed, first, limit)?;
+        if span.last.is_none() {
+            // Nothing can be read by seeking: read in order.
+            demux.restart()?;
+            start.clear();
+        }
     }
     if span.last.is_none() {
-        if tail {
-            // Not even from its beginning could the end be read by seeking.
-            demux.restart()?;
-        } else {
-            for packet in &start {
-                span.add(packet);
-                times.push(packet.time);
-            }
-        }
-        while !ended {
-            let Some(packet) = demux.next()? else {
-                break;
-            };
+        let mut read = start.into_iter();
+        while let Some(packet) = match read.next() {
+            Some(packet) => Some(packet),
+            None => demux.next()?,
+        } {
             span.add(&packet);
             times.push(packet.time);
         }
-        times.retain(|time| *time >= first);
+        times.retain(|time| *time >= first && *time < limit);
         times.sort_unstable();
         times.dedup();
     }
@@ -107,39 +97,39 @@ pub(crate) fn survey(
     })
 }
 
-/// Whether the file must be read in order from its beginning to be exact: a fragmented MP4, after a
-/// seek in which GStreamer's times are some frames off.
-pub(crate) fn must_read_in_order(path: &Path) -> bool {
-    is_fragmented(path).unwrap_or(false)
-}
-
-/// Whether a survey must read the whole file.
-pub(crate) fn must_read_all(rule: FrameRule, in_order: bool) -> bool {
-    in_order || rule == FrameRule::Published
-}
-
 /// What was seen of a video's end.
-#[derive(Default)]
 struct Span {
     last: Option<i64>,
     end: Option<i64>,
+    /// An MP4's edit list may end before its packets do: those from here on are not shown.
+    limit: i64,
 }
 
 impl Span {
+    fn new(limit: i64) -> Self {
+        Self {
+            last: None,
+            end: None,
+            limit,
+        }
+    }
+
     fn add(&mut self, packet: &Packet) {
+        if packet.time >= self.limit {
+            return;
+        }
+        let end = packet.time.saturating_add(packet.duration.unwrap_or(0));
         self.last = self.last.max(Some(packet.time));
-        self.end = self
-            .end
-            .max(Some(packet.time + packet.duration.unwrap_or(0)));
+        self.end = self.end.max(Some(end.min(self.limit)));
     }
 }
 
 /// Reads from near the claimed end to the real one; steps back where a truncated file has nothing.
-fn read_tail(demux: &mut Demux, claimed: i64, first: i64) -> Result<Span, GstError> {
+fn read_tail(demux: &mut Demux, claimed: i64, first: i64, limit: i64) -> Result<Span, GstError> {
     let mut at = claimed;
     let mut step = 1_000_000_000;
     loop {
-        let mut span = Span::default();
+        let mut span = Span::new(limit);
         // In a damaged file either may fail far behind the last good packet.
         if demux.seek(at).is_ok() {
             loop {
@@ -193,40 +183,4 @@ fn pace(packet: &Packet) -> f64 {
         .map_or(0.0, |rate| {
             f64::from(rate.numer()) / f64::from(rate.denom())
         })
-}
-
-/// Looks for the box `mvex` in `moov`, which announces fragments.
-fn is_fragmented(path: &Path) -> std::io::Result<bool> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut end = length;
-    let mut at = 0_u64;
-    // A box holds at least 8 bytes, so this ends; the count keeps a hostile file short.
-    for _ in 0..4096 {
-        if at.saturating_add(8) > end {
-            break;
-        }
-        file.seek(SeekFrom::Start(at))?;
-        let mut head = [0_u8; 16];
-        let read = file.read(&mut head)?;
-        let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _] = head;
-        let mut size = u64::from(u32::from_be_bytes([a, b, c, d]));
-        let mut header = 8;
-        if size == 1 && read == 16 {
-            let [_, _, _, _, _, _, _, _, long @ ..] = head;
-            size = u64::from_be_bytes(long);
-            header = 16;
-        }
-        match (&kind, size) {
-            (b"mvex" | b"moof", _) => return Ok(true),
-            // Its children stand in it, one after another.
-            (b"moov", 8..) => {
-                end = length.min(at.saturating_add(size));
-                at += header;
-            }
-            (_, 8..) => at = at.saturating_add(size),
-            _ => break,
-        }
-    }
-    Ok(false)
 }

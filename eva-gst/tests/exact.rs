@@ -74,8 +74,17 @@ fn h264_open_gop_in_matroska() {
 }
 
 #[test]
-fn h264_of_variable_rate_with_gaps_in_mp4() {
-    exact("a.mp4", &format!("{} ! mp4mux", h264(30, 2)), uneven(150));
+fn h264_of_variable_rate_with_gaps_in_mp4_whose_edit_list_leaves_out_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut clip = Clip {
+        times: uneven(150),
+        encode: &format!("{} ! mp4mux", h264(30, 2)),
+        caps: "",
+    };
+    let path = clip.file(&dir, "a.mp4");
+    // The muxer adds up 25 frames a second and so ends the edit list before the last two frames.
+    clip.times.truncate(148);
+    assert_exact(&path, &clip, MILLISECOND);
 }
 
 #[test]
@@ -115,10 +124,10 @@ fn vp9_in_webm() {
 }
 
 #[test]
-fn mpeg4_in_mp4() {
+fn mpeg4_in_avi() {
     exact(
-        "a.mp4",
-        "avenc_mpeg4 gop-size=40 bitrate=800000 ! mp4mux",
+        "a.avi",
+        "avenc_mpeg4 gop-size=40 bitrate=800000 ! avimux",
         steady(200, 25),
     );
 }
@@ -126,4 +135,58 @@ fn mpeg4_in_mp4() {
 #[test]
 fn mjpeg_in_avi() {
     exact("a.avi", "jpegenc ! avimux", steady(100, 25));
+}
+
+#[test]
+fn mpeg4_with_b_pictures_in_avi_which_lacks_their_times() {
+    exact(
+        "a.avi",
+        "avenc_mpeg4 gop-size=40 bitrate=800000 max-bframes=2 ! avimux",
+        steady(200, 25),
+    );
+}
+
+#[test]
+fn mpeg2_with_b_pictures_in_mpegts() {
+    exact(
+        "a.ts",
+        "avenc_mpeg2video gop-size=15 bitrate=800000 max-bframes=2 ! mpegvideoparse ! mpegtsmux",
+        steady(200, 25),
+    );
+}
+
+#[test]
+fn h264_open_gop_in_mpegts() {
+    let encode = "x264enc key-int-max=30 bframes=2 speed-preset=veryfast option-string=scenecut=0:open-gop=1 ! h264parse ! mpegtsmux";
+    exact("a.ts", encode, steady(600, 25));
+}
+
+#[test]
+fn h265_in_mp4() {
+    exact(
+        "a.mp4",
+        "x265enc key-int-max=50 speed-preset=ultrafast option-string=bframes=3 ! h265parse ! mp4mux",
+        steady(150, 25),
+    );
+}
+
+#[test]
+fn a_stream_that_starts_late_counts_from_its_first_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, mux) in [
+        ("a.mkv", "matroskamux offset-to-zero=false"),
+        ("a.ts", "mpegtsmux"),
+    ] {
+        let mut clip = Clip {
+            times: steady(150, 25)
+                .iter()
+                .map(|time| time + 5_000_000_000)
+                .collect(),
+            encode: &format!("{} ! {mux}", h264(30, 2)),
+            caps: "",
+        };
+        let path = clip.file(&dir, name);
+        clip.times = steady(150, 25);
+        assert_exact(&path, &clip, MILLISECOND);
+    }
 }

@@ -11,25 +11,25 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 /// Size of the test videos: 8 x 2 blocks of 20 x 48 pixels, one bit of the number each.
-pub const WIDTH: u32 = 160;
-pub const HEIGHT: u32 = 96;
+pub(crate) const WIDTH: u32 = 160;
+pub(crate) const HEIGHT: u32 = 96;
 
 /// A video to be written: frame `i` is shown at `times[i]` ns.
-pub struct Clip<'a> {
-    pub times: Vec<u64>,
+pub(crate) struct Clip<'a> {
+    pub(crate) times: Vec<u64>,
     /// Everything between raw video and file, in `gst-launch` syntax.
-    pub encode: &'a str,
+    pub(crate) encode: &'a str,
     /// More fields of the raw video's caps.
-    pub caps: &'a str,
+    pub(crate) caps: &'a str,
 }
 
 /// `frames` frame times at a constant rate.
-pub fn steady(frames: u64, fps: u64) -> Vec<u64> {
+pub(crate) fn steady(frames: u64, fps: u64) -> Vec<u64> {
     (0..frames).map(|i| i * 1_000_000_000 / fps).collect()
 }
 
 /// Irregular times with two gaps of seconds.
-pub fn uneven(frames: u64) -> Vec<u64> {
+pub(crate) fn uneven(frames: u64) -> Vec<u64> {
     let mut time = 0;
     (0..frames)
         .map(|i| {
@@ -42,28 +42,14 @@ pub fn uneven(frames: u64) -> Vec<u64> {
         .collect()
 }
 
-pub fn h264(gop: u32, bframes: u32) -> String {
+pub(crate) fn h264(gop: u32, bframes: u32) -> String {
     format!(
         "x264enc key-int-max={gop} bframes={bframes} threads=2 speed-preset=veryfast option-string=scenecut=0 ! h264parse"
     )
 }
 
 impl Clip<'_> {
-    pub fn write(&self, path: &Path) {
-        gst::init().unwrap();
-        let line = format!(
-            "appsrc name=in format=time max-bytes=0 ! videoconvert ! {} ! filesink name=out",
-            self.encode
-        );
-        let pipeline = gst::parse::launch(&line)
-            .unwrap_or_else(|error| panic!("{line}: {error}"))
-            .downcast::<gst::Pipeline>()
-            .unwrap();
-        let source = pipeline
-            .by_name("in")
-            .unwrap()
-            .downcast::<gst_app::AppSrc>()
-            .unwrap();
+    pub(crate) fn write(&self, path: &Path) {
         let caps = format!(
             "video/x-raw,format=I420,width={WIDTH},height={HEIGHT},{}",
             if self.caps.is_empty() {
@@ -72,49 +58,60 @@ impl Clip<'_> {
                 self.caps
             }
         );
-        source.set_caps(Some(&caps.parse().unwrap()));
-        pipeline
-            .by_name("out")
-            .unwrap()
-            .set_property("location", path);
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let last_step = match self.times.as_slice() {
-            [.., a, b] => b - a,
-            _ => 40_000_000,
-        };
-        for (i, time) in self.times.iter().enumerate() {
-            let mut buffer = gst::Buffer::from_mut_slice(number_picture(i as u32));
-            let next = self.times.get(i + 1).copied().unwrap_or(time + last_step);
-            let buffer_ref = buffer.get_mut().unwrap();
-            buffer_ref.set_pts(gst::ClockTime::from_nseconds(*time));
-            buffer_ref.set_duration(gst::ClockTime::from_nseconds(next - time));
-            source.push_buffer(buffer).unwrap();
-        }
-        source.end_of_stream().unwrap();
-        let message = pipeline
-            .bus()
-            .unwrap()
-            .timed_pop_filtered(
-                gst::ClockTime::from_seconds(60),
-                &[gst::MessageType::Eos, gst::MessageType::Error],
-            )
-            .expect("the encoder ends");
-        pipeline.set_state(gst::State::Null).unwrap();
-        if let gst::MessageView::Error(error) = message.view() {
-            panic!("{line}: {} {:?}", error.error(), error.debug());
-        }
+        write(path, &self.times, &caps, self.encode, &number_picture);
     }
 
     /// Writes it once into a directory that lives as long as the test.
-    pub fn file(&self, dir: &tempfile::TempDir, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, dir: &tempfile::TempDir, name: &str) -> PathBuf {
         let path = dir.path().join(name);
         self.write(&path);
         path
     }
 
     /// The number of the frame on display at `time` ns.
-    pub fn shown(&self, time: u64) -> u32 {
+    pub(crate) fn shown(&self, time: u64) -> u32 {
         self.times.partition_point(|shown| *shown <= time).max(1) as u32 - 1
+    }
+}
+
+/// Encodes `picture(i)`, raw video of `caps`, shown at `times[i]` ns.
+fn write(path: &Path, times: &[u64], caps: &str, encode: &str, picture: &dyn Fn(u32) -> Vec<u8>) {
+    gst::init().unwrap();
+    let line = format!("appsrc name=in format=time max-bytes=0 ! {encode} ! filesink name=out");
+    let pipeline = gst::parse::launch(&line)
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    let source = pipeline.by_name("in").unwrap();
+    let source = source.downcast::<gst_app::AppSrc>().unwrap();
+    source.set_caps(Some(&caps.parse().unwrap()));
+    let file = pipeline.by_name("out").unwrap();
+    file.set_property("location", path);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let last_step = match times {
+        [.., a, b] => b - a,
+        _ => 40_000_000,
+    };
+    for (i, time) in times.iter().enumerate() {
+        let mut buffer = gst::Buffer::from_mut_slice(picture(i as u32));
+        let next = times.get(i + 1).copied().unwrap_or(time + last_step);
+        let buffer_ref = buffer.get_mut().unwrap();
+        buffer_ref.set_pts(gst::ClockTime::from_nseconds(*time));
+        buffer_ref.set_duration(gst::ClockTime::from_nseconds(next - time));
+        source.push_buffer(buffer).unwrap();
+    }
+    source.end_of_stream().unwrap();
+    let message = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(
+            gst::ClockTime::from_seconds(60),
+            &[gst::MessageType::Eos, gst::MessageType::Error],
+        )
+        .expect("the encoder ends");
+    pipeline.set_state(gst::State::Null).unwrap();
+    if let gst::MessageView::Error(error) = message.view() {
+        panic!("{line}: {} {:?}", error.error(), error.debug());
     }
 }
 
@@ -132,7 +129,7 @@ fn number_picture(number: u32) -> Vec<u8> {
 }
 
 /// The number in a frame of any size.
-pub fn number(image: &RgbImage) -> u32 {
+pub(crate) fn number(image: &RgbImage) -> u32 {
     let (width, height) = (image.width() as usize, image.height() as usize);
     (0..16).fold(0, |number, block| {
         let x = (block % 8 * 2 + 1) * width / 16;
@@ -143,7 +140,7 @@ pub fn number(image: &RgbImage) -> u32 {
 }
 
 /// Frames at times in ns, delivered at half size.
-pub fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
+pub(crate) fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
     let seconds: Vec<f64> = times.iter().map(|time| *time as f64 / 1e9).collect();
     let mut frames = Vec::new();
     source
@@ -157,7 +154,12 @@ pub fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
 
 /// Checks the frames at `times` (ns) against the clip; `slack` (ns) is the container's rounding of
 /// times. Returns what is wrong.
-pub fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64) -> Vec<String> {
+pub(crate) fn wrong(
+    source: &mut GstSource,
+    clip: &Clip<'_>,
+    times: &[u64],
+    slack: u64,
+) -> Vec<String> {
     fetch(source, times)
         .iter()
         .zip(times)
@@ -178,10 +180,10 @@ pub fn wrong(source: &mut GstSource, clip: &Clip<'_>, times: &[u64], slack: u64)
 }
 
 /// A small deterministic generator.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -192,7 +194,7 @@ impl Dice {
 
 /// The times of all kinds of question: first, last, middle of frames, at their very beginning and
 /// end, dense, sparse, unsorted, repeated.
-pub fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
+pub(crate) fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
     let count = clip.times.len() as u64;
     let mut dice = Dice(7);
     let mut within = |i: u64| {
@@ -231,7 +233,7 @@ pub fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
 }
 
 /// Asks all [`questions`] of one open source and fails with whatever is wrong.
-pub fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
+pub(crate) fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
     let mut source = GstSource::open(path).unwrap();
     let mut errors = Vec::new();
     for (i, times) in questions(clip, slack).iter().enumerate() {
@@ -255,7 +257,7 @@ pub fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
 }
 
 /// Runs `work` and fails when it takes longer than `limit`.
-pub fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -267,4 +269,41 @@ pub fn within<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => panic!("{name}: {error} after {:?}", begin.elapsed()),
     }
+}
+
+/// Writes ten pictures of one YUV colour, 1280 x 720: GStreamer guesses BT.709 for such sizes.
+pub(crate) fn write_flat(path: &Path, [y, u, v]: [u8; 3], colours: &str, encode: &str) {
+    let luma = 1280 * 720;
+    let mut picture = vec![y; luma];
+    picture.resize(luma + luma / 4, u);
+    picture.resize(luma + luma / 2, v);
+    write(
+        path,
+        &steady(10, 25),
+        &format!(
+            "video/x-raw,format=I420,width=1280,height=720,framerate=25/1,colorimetry=(string){colours}"
+        ),
+        encode,
+        &|_| picture.clone(),
+    );
+}
+
+/// Writes two seconds of sound.
+pub(crate) fn write_sound(path: &Path, encode: &str) {
+    gst::init().unwrap();
+    let line = format!("audiotestsrc num-buffers=90 ! audioconvert ! {encode} ! filesink name=out");
+    let pipeline = gst::parse::launch(&line).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    let file = pipeline.by_name("out").unwrap();
+    file.set_property("location", path);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let message = pipeline.bus().unwrap().timed_pop_filtered(
+        gst::ClockTime::from_seconds(60),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(
+        matches!(message.unwrap().view(), gst::MessageView::Eos(_)),
+        "{line}"
+    );
 }
