@@ -1,10 +1,11 @@
 //! Accuracy on held-out worlds, through the same path as any video.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use eva::core::{FrameSource, Pixels, Rules, Session};
+use eva::core::{FrameSource, Pixels, Rules, Session, Trajectory};
 use eva::world::{Kind, Split, World, WorldSource};
 use eva_burn::{BurnPolicy, Device};
 
@@ -19,32 +20,51 @@ struct Score {
     tokens: u64,
 }
 
-/// Asks `questions` of each kind, one world each, and prints accuracy, rounds, frames and visual
-/// tokens by kind.
-pub(crate) fn run(model: &Path, split: Split, questions: u32, mp4: bool) -> Result<(), Failure> {
+/// Which worlds to ask about, and how.
+pub(crate) struct Exam {
+    pub(crate) split: Split,
+    /// Number of the first world.
+    pub(crate) first: u32,
+    /// Number of worlds; one question of each kind is asked about each.
+    pub(crate) worlds: u32,
+    /// Through a real MP4 file instead of rendered frames.
+    pub(crate) mp4: bool,
+}
+
+/// Asks, appends every answer to `eval.jsonl` beside the weights, and prints accuracy, rounds, frames
+/// and visual tokens by kind.
+pub(crate) fn run(model: &Path, exam: &Exam) -> Result<(), Failure> {
     let mut policy = BurnPolicy::load(model, &Device::flex())?;
     let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
-    for index in 0..questions {
-        for (offset, kind) in Kind::ALL.iter().enumerate() {
-            let number = index * Kind::ALL.len() as u32 + offset as u32;
-            let world = Arc::new(World::new(split.seed(number)));
+    let name = format!(
+        "eval-{:?}-{}-{}.jsonl",
+        exam.split,
+        if exam.mp4 { "mp4" } else { "rendered" },
+        exam.first
+    );
+    let mut log = std::fs::File::create(model.join(name.to_lowercase()))?;
+    for number in exam.first..exam.first + exam.worlds {
+        let world = Arc::new(World::new(exam.split.seed(number)));
+        let mut video = Video::new(&world, exam.mp4)?;
+        for kind in Kind::ALL {
             let question = world.question(*kind, u64::from(number));
-            let answer = if mp4 {
-                ask_file(&world, &mut policy, &question.text)?
-            } else {
-                ask(WorldSource::new(world), &mut policy, &question.text)?
-            };
+            let answer = video.ask(&mut policy, &question.text)?;
+            let right = answer.text.as_deref() == Some(question.answer.as_str());
             let score = scores.entry(kind.name()).or_default();
             score.asked += 1;
-            score.right += u32::from(answer.text.as_deref() == Some(question.answer.as_str()));
+            score.right += u32::from(right);
             score.rounds += answer.rounds;
             score.frames += answer.frames;
             score.tokens += answer.tokens;
-            if std::env::var_os("EVA_VERBOSE").is_some()
-                && answer.text.as_deref() != Some(question.answer.as_str())
-            {
-                eprintln!("{number} {question:?}\n{}", answer.log);
-            }
+            let line = serde_json::json!({
+                "world": number,
+                "kind": kind.name(),
+                "question": question.text,
+                "truth": question.answer,
+                "right": right,
+                "trajectory": answer.trajectory,
+            });
+            writeln!(log, "{line}")?;
         }
     }
     for (kind, score) in &scores {
@@ -67,7 +87,43 @@ struct Answer {
     rounds: u32,
     frames: u32,
     tokens: u64,
-    log: String,
+    trajectory: Trajectory,
+}
+
+/// A world to be asked about.
+enum Video {
+    Rendered(WorldSource),
+    #[cfg(feature = "gst")]
+    File(eva::gst::GstSource, tempfile::TempDir),
+}
+
+impl Video {
+    #[cfg(feature = "gst")]
+    fn new(world: &Arc<World>, mp4: bool) -> Result<Self, Failure> {
+        if !mp4 {
+            return Ok(Self::Rendered(WorldSource::new(world.clone())));
+        }
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("world.mp4");
+        world.encode(&path)?;
+        Ok(Self::File(eva::gst::GstSource::open(&path)?, dir))
+    }
+
+    #[cfg(not(feature = "gst"))]
+    fn new(world: &Arc<World>, mp4: bool) -> Result<Self, Failure> {
+        if mp4 {
+            return Err("reading MP4 files is not compiled in; build with `--features gst`".into());
+        }
+        Ok(Self::Rendered(WorldSource::new(world.clone())))
+    }
+
+    fn ask(&mut self, policy: &mut BurnPolicy, question: &str) -> Result<Answer, Failure> {
+        match self {
+            Self::Rendered(source) => ask(source, policy, question),
+            #[cfg(feature = "gst")]
+            Self::File(source, _) => ask(source, policy, question),
+        }
+    }
 }
 
 fn ask<S>(source: S, policy: &mut BurnPolicy, question: &str) -> Result<Answer, Failure>
@@ -77,25 +133,12 @@ where
 {
     let mut session = Session::new(source, policy).with_rules(Rules::published());
     let report = session.ask(question)?;
-    let outcome = &report.trajectory.outcome;
+    let tally = &report.trajectory.outcome.tally;
     Ok(Answer {
         text: report.answer().map(str::to_owned),
-        rounds: outcome.tally.num_rounds,
-        frames: outcome.tally.frames as u32,
-        tokens: outcome.tally.estimated_visual_tokens,
-        log: format!("{:#?}", report.trajectory.messages),
+        rounds: tally.num_rounds,
+        frames: tally.frames as u32,
+        tokens: tally.estimated_visual_tokens,
+        trajectory: report.trajectory,
     })
-}
-
-#[cfg(feature = "gst")]
-fn ask_file(world: &World, policy: &mut BurnPolicy, question: &str) -> Result<Answer, Failure> {
-    let dir = tempfile::tempdir()?;
-    let path = dir.path().join("world.mp4");
-    world.encode(&path)?;
-    ask(eva::gst::GstSource::open(&path)?, policy, question)
-}
-
-#[cfg(not(feature = "gst"))]
-fn ask_file(_: &World, _: &mut BurnPolicy, _: &str) -> Result<Answer, Failure> {
-    Err("reading MP4 files is not compiled in; build with `--features gst`".into())
 }

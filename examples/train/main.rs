@@ -60,10 +60,10 @@ struct Arguments {
     #[arg(long, default_value = "runs/tiny")]
     out: PathBuf,
     /// Steps of first sight.
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 400)]
     sight_steps: usize,
     /// Steps of supervised fine-tuning.
-    #[arg(long, default_value_t = 6000)]
+    #[arg(long, default_value_t = 2600)]
     sft_steps: usize,
     /// Examples a step and thread.
     #[arg(long, default_value_t = 8)]
@@ -74,9 +74,12 @@ struct Arguments {
     /// Peak learning rate of supervised fine-tuning.
     #[arg(long, default_value_t = 2e-3)]
     rate: f64,
-    /// Held-out questions a kind.
+    /// Held-out worlds; one question of each kind is asked about each.
     #[arg(long, default_value_t = 100)]
-    questions: u32,
+    worlds: u32,
+    /// Number of the first held-out world.
+    #[arg(long, default_value_t = 0)]
+    first: u32,
     /// Evaluate through real MP4 files instead of rendered frames.
     #[arg(long)]
     mp4: bool,
@@ -285,16 +288,22 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         run.sft()?;
     }
     if wants(Stage::Eval) {
-        let split = if run.arguments.test {
-            Split::Test
-        } else {
-            Split::Dev
-        };
+        let Arguments {
+            first,
+            worlds,
+            mp4,
+            test,
+            ..
+        } = run.arguments;
+        let split = if test { Split::Test } else { Split::Dev };
         evaluate::run(
             &run.arguments.out,
-            split,
-            run.arguments.questions,
-            run.arguments.mp4,
+            &evaluate::Exam {
+                split,
+                first,
+                worlds,
+                mp4,
+            },
         )?;
     }
     Ok(())
