@@ -59,6 +59,7 @@ impl Codec {
         let (h265, place) = match structure.name().as_str() {
             "video/x-h264" => (false, 4),
             "video/x-h265" => (true, 21),
+            "video/x-divx" | "video/x-xvid" => return Self::Mpeg4,
             "video/mpeg" => {
                 return match structure.get::<i32>("mpegversion") {
                     Ok(1 | 2) => Self::Mpeg2,

@@ -147,15 +147,6 @@ fn mpeg4_with_b_pictures_in_avi_which_lacks_their_times() {
 }
 
 #[test]
-fn mpeg2_with_b_pictures_in_mpegts() {
-    exact(
-        "a.ts",
-        "avenc_mpeg2video gop-size=15 bitrate=800000 max-bframes=2 ! mpegvideoparse ! mpegtsmux",
-        steady(200, 25),
-    );
-}
-
-#[test]
 fn h264_open_gop_in_mpegts() {
     let encode = "x264enc key-int-max=30 bframes=2 speed-preset=veryfast option-string=scenecut=0:open-gop=1 ! h264parse ! mpegtsmux";
     exact("a.ts", encode, steady(600, 25));

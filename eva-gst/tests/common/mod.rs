@@ -139,14 +139,12 @@ pub(crate) fn number(image: &RgbImage) -> u32 {
     })
 }
 
-/// Frames at times in ns, delivered at half size.
+/// Frames at times in ns, delivered small.
 pub(crate) fn fetch(source: &mut GstSource, times: &[u64]) -> Vec<Frame<RgbImage>> {
     let seconds: Vec<f64> = times.iter().map(|time| *time as f64 / 1e9).collect();
     let mut frames = Vec::new();
     source
-        .frames_at(&seconds, WIDTH / 2, HEIGHT / 2, &mut |frame| {
-            frames.push(frame)
-        })
+        .frames_at(&seconds, 16, 8, &mut |frame| frames.push(frame))
         .unwrap();
     assert_eq!(frames.len(), times.len());
     frames
