@@ -57,7 +57,7 @@ pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
                 "num_attention_heads": 4,
                 "num_key_value_heads": 2,
                 "hidden_act": "silu",
-                "max_position_embeddings": 4096,
+                "max_position_embeddings": 16384,
                 "rms_norm_eps": 1e-6,
                 "rope_theta": 10000.0,
                 "rope_scaling": {"type": "mrope", "mrope_section": [6, 5, 5]},
@@ -117,7 +117,7 @@ pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
                 "tokenizer_class": "PreTrainedTokenizerFast",
                 "eos_token": "<|im_end|>",
                 "pad_token": "<|endoftext|>",
-                "model_max_length": 4096,
+                "model_max_length": 16384,
             }),
         ),
     ];
