@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The built example `name`. Cargo builds examples before it runs all tests, but not for one test
 /// alone.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/test");
     let program = profile
