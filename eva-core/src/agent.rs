@@ -4,11 +4,13 @@ use core::fmt;
 
 use crate::outcome::{CallError, CallErrors, Outcome, StopReason, Tally};
 use crate::reply::{self, FRAME_SELECT, FrameSelect, WrittenCall};
+use crate::selection::Asked;
 use crate::{Rules, Selection, Usage, VideoInfo};
 
 /// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
-/// [`Tally::dropped_calls`].
-pub const MAX_CALLS: usize = 16;
+/// [`Tally::dropped_calls`]. A paused agent holds each call: more of them would not fit the half
+/// KiB that a microcontroller can spare.
+pub const MAX_CALLS: usize = 8;
 
 /// What the agent waits for. Doing it and handing the result to [`Agent::handle`] moves the run on.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,12 +142,10 @@ pub struct Unexpected {
     pub given: InputKind,
 }
 
-/// A call of the current turn, and what became of it.
+/// A call of the current turn, and what became of it: the one at the same place among
+/// [`reply::tool_calls`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Call {
-    /// Where it stands in the last reply.
-    pub written: WrittenCall,
     /// What it asks the source for; `None` for another tool, or when it can't be carried out.
     pub selection: Option<Selection>,
     /// Where it stands.
@@ -168,6 +168,65 @@ pub enum CallState {
     Unknown,
 }
 
+/// A call as the agent keeps it: small, since it keeps [`MAX_CALLS`] of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Kept {
+    request: Request,
+    state: CallState,
+}
+
+/// What a call asks the host for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Request {
+    /// Nothing: it can't be carried out.
+    Nothing,
+    /// An [`Asked`], field by field: as one, its padding could not hold the variant's tag.
+    Frames {
+        start: f64,
+        end: f64,
+        nframes: u32,
+        width: u32,
+        height: u32,
+    },
+    Tool(WrittenCall),
+}
+
+impl Request {
+    const fn frames(asked: Asked) -> Self {
+        Self::Frames {
+            start: asked.start,
+            end: asked.end,
+            nframes: asked.nframes,
+            width: asked.width,
+            height: asked.height,
+        }
+    }
+
+    fn selection(&self, info: &VideoInfo) -> Option<Selection> {
+        match *self {
+            Self::Frames {
+                start,
+                end,
+                nframes,
+                width,
+                height,
+            } => {
+                let asked = Asked {
+                    start,
+                    end,
+                    nframes,
+                    width,
+                    height,
+                };
+                Some(asked.of(info))
+            }
+            Self::Nothing | Self::Tool(_) => None,
+        }
+    }
+}
+
 /// A run of the EVA protocol that does no input or output itself: see the [crate] for the
 /// loop around it.
 ///
@@ -179,7 +238,7 @@ pub struct Agent {
     rules: Rules,
     info: VideoInfo,
     other_tools: bool,
-    calls: heapless::Vec<Call, MAX_CALLS>,
+    calls: heapless::Vec<Kept, MAX_CALLS>,
     tally: Tally,
     /// The state of the run is the step it waits for.
     step: Step,
@@ -237,9 +296,11 @@ impl Agent {
     }
 
     /// The calls of the last reply, in order, and what became of each so far.
-    #[must_use]
-    pub fn calls(&self) -> &[Call] {
-        &self.calls
+    pub fn calls(&self) -> impl ExactSizeIterator<Item = Call> {
+        self.calls.iter().map(|kept| Call {
+            selection: kept.request.selection(&self.info),
+            state: kept.state,
+        })
     }
 
     /// What the run has cost so far.
@@ -258,6 +319,11 @@ impl Agent {
     #[must_use]
     pub fn info(&self) -> &VideoInfo {
         &self.info
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(crate) fn has_other_tools(&self) -> bool {
+        self.other_tools
     }
 
     // The four results, each to be given only when the agent waits for it: `handle` and `Session`
@@ -283,14 +349,14 @@ impl Agent {
             written = written.with_other_tools();
         }
         for written in written {
-            let call = self.planned(reply, written);
-            if self.calls.push(call).is_err() {
+            let kept = self.planned(reply, written);
+            if self.calls.push(kept).is_err() {
                 self.tally.dropped_calls = self.tally.dropped_calls.saturating_add(1);
-            } else if let Some(selection) = call.selection {
+            } else if let Some(selection) = kept.request.selection(&self.info) {
                 let sum = &mut self.tally.estimated_visual_tokens;
                 *sum = sum.saturating_add(selection.visual_tokens());
             }
-            if call.state == CallState::Raised {
+            if kept.state == CallState::Raised {
                 return self.done(StopReason::Exception);
             }
         }
@@ -298,24 +364,27 @@ impl Agent {
     }
 
     /// The call, read and set against the video.
-    fn planned(&self, reply: &str, written: WrittenCall) -> Call {
-        let call = |selection, state| Call {
-            written,
-            selection,
+    fn planned(&self, reply: &str, written: WrittenCall) -> Kept {
+        let waits_for = |request| Kept {
+            request,
+            state: CallState::Waiting,
+        };
+        let fails = |state| Kept {
+            request: Request::Nothing,
             state,
         };
         if written.name.of(reply) != Some(FRAME_SELECT) {
-            return call(None, CallState::Waiting);
+            return waits_for(Request::Tool(written));
         }
         let arguments = written.arguments.of(reply).unwrap_or_default();
         let arguments = match FrameSelect::parse(arguments) {
             Ok(arguments) => arguments,
-            Err(error) => return call(None, CallState::Failed(error)),
+            Err(error) => return fails(CallState::Failed(error)),
         };
-        match Selection::plan(&arguments, &self.info, &self.rules) {
-            Ok(selection) => call(Some(selection), CallState::Waiting),
-            Err(error) if error.ends_the_run() => call(None, CallState::Raised),
-            Err(_) => call(None, CallState::Failed(CallError::FrameSelectFailed)),
+        match Asked::plan(&arguments, &self.info, &self.rules) {
+            Ok(asked) => waits_for(Request::frames(asked)),
+            Err(error) if error.ends_the_run() => fails(CallState::Raised),
+            Err(_) => fails(CallState::Failed(CallError::FrameSelectFailed)),
         }
     }
 
@@ -356,10 +425,12 @@ impl Agent {
 
     fn next_call(&mut self) {
         if let Some(call) = self.calls.iter().find(|call| is_waiting(call)) {
-            self.step = match call.selection {
-                Some(selection) => Step::SelectFrames(selection),
-                None => Step::CallTool(call.written),
-            };
+            let selection = call.request.selection(&self.info).map(Step::SelectFrames);
+            match (selection, call.request) {
+                (Some(select), _) => self.step = select,
+                (None, Request::Tool(written)) => self.step = Step::CallTool(written),
+                (None, _) => {} // does not wait
+            }
             return;
         }
         let mut errors = CallErrors::new();
@@ -398,6 +469,7 @@ impl Agent {
     }
 }
 
-fn is_waiting(call: &Call) -> bool {
-    call.state == CallState::Waiting
+fn is_waiting(call: &Kept) -> bool {
+    // One that asks for nothing and yet waits can only come from a store that was tampered with.
+    call.state == CallState::Waiting && call.request != Request::Nothing
 }

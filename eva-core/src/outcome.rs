@@ -5,6 +5,10 @@ use core::str::FromStr;
 
 use crate::agent::MAX_CALLS;
 use crate::span::Span;
+use crate::word::places;
+
+/// What stands between the names of failures.
+const JOIN: &str = "; ";
 
 /// What a finished run comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +144,7 @@ impl fmt::Display for StopReason {
             return f.pad(self.name());
         };
         for (i, error) in errors.iter().enumerate() {
-            let join = if i == 0 { "" } else { "; " };
+            let join = if i == 0 { "" } else { JOIN };
             write!(f, "{join}{error}")?;
         }
         Ok(())
@@ -163,9 +167,15 @@ impl FromStr for StopReason {
             return Ok(reason);
         }
         let mut errors = CallErrors::new();
-        for name in text.split("; ") {
-            let error = CallError::from_str(name)?;
+        let mut rest = Some(text);
+        while let Some(names) = rest {
+            let (name, others) = match places(names, JOIN).next() {
+                Some(at) => (names.get(..at), names.get(at + JOIN.len()..)),
+                None => (Some(names), None),
+            };
+            let error = CallError::from_str(name.unwrap_or_default())?;
             errors.push(error).map_err(|_| UnknownStopReason)?;
+            rest = others;
         }
         Ok(Self::CallsFailed(errors))
     }

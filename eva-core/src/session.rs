@@ -8,7 +8,7 @@ use core::fmt;
 use crate::agent::{Abort, Agent, Call, CallState, SelectFailed, Step, ToolFailure};
 use crate::conversation::{Conversation, OwnedMessage, ToolMessage, question};
 use crate::outcome::{Outcome, StopReason};
-use crate::reply::{FrameSelect, WrittenCall};
+use crate::reply::{self, FrameSelect, WrittenCall};
 use crate::report::{Report, SessionError, SessionResult};
 use crate::span::Span;
 use crate::trajectory::{CallRecord, OutcomeRecord, Trajectory, Turn};
@@ -257,14 +257,22 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
 
     /// Begins the records of the calls of a new reply.
     fn note_new_calls(&mut self, agent: &Agent) {
-        let calls = agent.calls().iter().map(|call| CallRecord {
-            tool: self.text(call.written.name),
-            arguments: self.text(call.written.arguments),
-            selection: call.selection,
-            frames: 0,
-            error: None,
-            message: self.refusal(agent, call),
-        });
+        let Some(mut written) = reply::tool_calls(&self.reply) else {
+            return;
+        };
+        if agent.has_other_tools() {
+            written = written.with_other_tools();
+        }
+        let calls = written
+            .zip(agent.calls())
+            .map(|(written, call)| CallRecord {
+                tool: self.text(written.name),
+                arguments: self.text(written.arguments),
+                selection: call.selection,
+                frames: 0,
+                error: None,
+                message: self.refusal(agent, written, call),
+            });
         let calls = calls.collect();
         if let Some(turn) = self.turns.last_mut() {
             turn.calls = calls;
@@ -272,11 +280,11 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
     }
 
     /// Why a `frame_select` call with complete arguments can't be carried out.
-    fn refusal(&self, agent: &Agent, call: &Call) -> Option<String> {
+    fn refusal(&self, agent: &Agent, written: WrittenCall, call: Call) -> Option<String> {
         if !matches!(call.state, CallState::Failed(_) | CallState::Raised) {
             return None;
         }
-        let arguments = FrameSelect::parse(call.written.arguments.of(&self.reply)?).ok()?;
+        let arguments = FrameSelect::parse(written.arguments.of(&self.reply)?).ok()?;
         let planned = Selection::plan(&arguments, agent.info(), agent.rules());
         planned.err().map(|error| error.to_string())
     }
@@ -285,7 +293,6 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Run<S, M> {
     fn note_failure(&mut self, agent: &Agent, message: String) {
         let waiting = agent
             .calls()
-            .iter()
             .position(|call| call.state == CallState::Waiting);
         let records = self.turns.last_mut().map(|turn| &mut turn.calls);
         if let (Some(index), Some(records)) = (waiting, records)
