@@ -2,9 +2,7 @@
 
 use core::fmt::Write;
 
-use eva_core::{
-    Abort, Agent, Input, Rules, SelectFailed, Step, StopReason, ToolFailure, Usage,
-};
+use eva_core::{Abort, Agent, Input, Rules, SelectFailed, Step, StopReason, ToolFailure, Usage};
 
 use crate::check;
 use crate::host::{Cost, Episode, Host, Text, VIDEO};
@@ -50,7 +48,11 @@ fn is_named(reason: &StopReason, name: &str) -> bool {
 /// Plays all, and gives their number.
 #[inline(never)]
 pub fn play_all(meter: &Meter, cost: &mut Cost) -> u32 {
-    let mut player = Player { meter, cost, played: 0 };
+    let mut player = Player {
+        meter,
+        cost,
+        played: 0,
+    };
     answers(&mut player);
     looks_again(&mut player);
     calls_a_tool_of_the_host(&mut player);
@@ -63,12 +65,24 @@ pub fn play_all(meter: &Meter, cost: &mut Cost) -> u32 {
 fn answers(player: &mut Player<'_>) {
     let episode = player.play(&Host::new(&[ANSWER]));
     check!(episode.outcome.stop_reason == StopReason::AnswerFound);
-    check!(episode.outcome.answer.and_then(|span| span.of(episode.reply)) == Some("B"));
+    check!(
+        episode
+            .outcome
+            .answer
+            .and_then(|span| span.of(episode.reply))
+            == Some("B")
+    );
     check!(episode.outcome.tally.num_rounds == 1);
     check!(episode.outcome.tally.total_tokens == 110);
 
     let episode = player.play(&Host::new(&["I am sure. Answer: Ж)"]));
-    check!(episode.outcome.answer.and_then(|span| span.of(episode.reply)) == Some("Ж"));
+    check!(
+        episode
+            .outcome
+            .answer
+            .and_then(|span| span.of(episode.reply))
+            == Some("Ж")
+    );
 }
 
 fn looks_again(player: &mut Player<'_>) {
@@ -95,7 +109,7 @@ fn calls_a_tool_of_the_host(player: &mut Player<'_>) {
         if name != "note" {
             return Err(ToolFailure::Unknown);
         }
-        if arguments.contains("forget") {
+        if arguments == r#"{"forget": 1}"# {
             return Err(ToolFailure::Failed);
         }
         write!(out, "noted {arguments}").map_err(|_| ToolFailure::Failed)
@@ -108,9 +122,11 @@ fn calls_a_tool_of_the_host(player: &mut Player<'_>) {
     host.tool = Some(note);
     let episode = player.play(&host);
     check!(episode.outcome.stop_reason == StopReason::AnswerFound);
-    check!(episode.conversation.contains(
-        "<tool_response>noted {\"text\": \"a dog\"}\nFrame 0 at [00:03]: <1288x728>\nIf more"
-    ));
+    let text = "Video Length: 599 seconds. Original video resolution: 720p. Who wins?\
+        <tool_response>noted {\"text\": \"a dog\"}\nFrame 0 at [00:03]: <1288x728>\n\
+        If more information is needed, call the frame selection tool again.\n\n\
+        Question: Who wins?</tool_response>";
+    check!(episode.conversation == text);
 
     host.replies = &[r#"<tool_call>{"tool": "note", "arguments": {"forget": 1}}</tool_call>"#];
     player.ends(&host, "call_tool_failed");
@@ -135,7 +151,10 @@ fn keeps_to_the_budget(player: &mut Player<'_>) {
 
 fn ends_for_every_reason(player: &mut Player<'_>) {
     player.ends(&Host::new(&["I wonder."]), "no_answer_no_tool_call");
-    player.ends(&Host::new(&["<tool_call>{}</tool_call>"]), "no_valid_tool_call");
+    player.ends(
+        &Host::new(&["<tool_call>{}</tool_call>"]),
+        "no_valid_tool_call",
+    );
     player.ends(&Host::new(&[SCAN; 6]), "max_turns_exceeded");
     player.ends(&Host::new(&[SCAN]), "exception");
     let mut refused = Host::new(&[]);

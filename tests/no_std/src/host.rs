@@ -4,7 +4,8 @@ use core::fmt::Write;
 
 use eva_core::prompt::{self, ToolResponse};
 use eva_core::{
-    Abort, Agent, Input, Outcome, Rules, SelectFailed, Selection, Step, ToolFailure, Usage, VideoInfo,
+    Abort, Agent, Input, Outcome, Rules, SelectFailed, Selection, Step, ToolFailure, Usage,
+    VideoInfo,
 };
 
 use crate::meter::Meter;
@@ -83,7 +84,11 @@ impl<'a> Host<'a> {
                 Step::Generate => match replies.next() {
                     Some(next) => {
                         reply = next;
-                        let usage = Usage { prompt: 100, cached: 0, completion: 10 };
+                        let usage = Usage {
+                            prompt: 100,
+                            cached: 0,
+                            completion: 10,
+                        };
                         (Input::Generated { reply, usage }, &mut cost.generated)
                     }
                     None => (Input::Abort(self.abort), &mut cost.generated),
@@ -112,7 +117,11 @@ impl<'a> Host<'a> {
                     (Input::Returned(result), &mut cost.returned)
                 }
                 Step::Done(outcome) => {
-                    return Some(Episode { outcome, reply, conversation: text });
+                    return Some(Episode {
+                        outcome,
+                        reply,
+                        conversation: text,
+                    });
                 }
             };
             let (moved_on, instructions) = meter.count(|| agent.handle(input).is_ok());

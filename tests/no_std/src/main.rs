@@ -35,11 +35,17 @@ fn main() -> ! {
     hprintln!("episodes                   {}", played);
     hprintln!("size of Agent              {} bytes", size_of::<Agent>());
     hprintln!("stack of Agent::handle     {} bytes", stack_of_handle);
-    hprintln!("stack of the episodes      {} bytes, texts included", stack_of_all);
+    hprintln!(
+        "stack of the episodes      {} bytes, texts included",
+        stack_of_all
+    );
     hprintln!("calls of handle            {}", cost.handled);
     hprintln!("most instructions of one   {} for a reply", cost.generated);
     hprintln!("                           {} for frames", cost.selected);
-    hprintln!("                           {} for another tool", cost.returned);
+    hprintln!(
+        "                           {} for another tool",
+        cost.returned
+    );
     if size_of::<Agent>() > MAX_AGENT {
         fail("an agent is too large", line!());
     }
@@ -70,7 +76,9 @@ fn exit(status: debug::ExitStatus) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let place = info.location().map_or(("?", 0), |at| (at.file(), at.line()));
+    let place = info
+        .location()
+        .map_or(("?", 0), |at| (at.file(), at.line()));
     hprintln!("PANIC at {}:{}", place.0, place.1);
     exit(debug::EXIT_FAILURE)
 }

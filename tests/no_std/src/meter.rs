@@ -30,7 +30,7 @@ impl Meter {
         // The second time, the loop is translated and in QEMU's cache.
         let (_, _) = meter.count(thousand_instructions);
         let (_, ticks) = meter.count(thousand_instructions);
-        meter.ticks = ticks.max(1);
+        meter.ticks = ticks;
         Some(meter)
     }
 
@@ -39,8 +39,8 @@ impl Meter {
         let before = SYST::get_current();
         let result = work();
         let ticks = before.wrapping_sub(SYST::get_current()) & COUNTER;
-        let instructions = u64::from(ticks) * 1000 / u64::from(self.ticks);
-        (result, instructions as u32)
+        let instructions = (u64::from(ticks) * 1000).checked_div(u64::from(self.ticks));
+        (result, instructions.map_or(u32::MAX, |count| count as u32))
     }
 }
 
