@@ -5,7 +5,7 @@ use core::fmt;
 use crate::outcome::{CallError, CallErrors, Outcome, StopReason, Tally};
 use crate::reply::{self, FRAME_SELECT, FrameSelect, WrittenCall};
 use crate::selection::Asked;
-use crate::{Rules, Selection, Usage, VideoInfo};
+use crate::{FailedCalls, Rules, Selection, Usage, VideoInfo};
 
 /// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
 /// [`Tally::dropped_calls`]. A paused agent holds each call: more of them would not fit the half
@@ -56,6 +56,16 @@ pub enum Input<'a> {
     Selected(Result<u32, SelectFailed>),
     /// Whether the tool did its work. For [`Step::CallTool`].
     Returned(Result<(), ToolFailure>),
+    /// The tool did its work and has pictures to show. For [`Step::CallTool`].
+    ///
+    /// If they cost more than [`Rules::max_run_visual_tokens`] leaves, the call has failed, as
+    /// [`Agent::calls`] says, and they must not be shown.
+    ReturnedImages {
+        /// How many.
+        images: u32,
+        /// What they cost, see [`Picture::visual_tokens`](crate::Picture::visual_tokens).
+        visual_tokens: u64,
+    },
     /// The step can't be carried out and the run ends. For any step but [`Step::Done`].
     Abort(Abort),
 }
@@ -68,6 +78,7 @@ impl Input<'_> {
             Self::Generated { .. } => InputKind::Generated,
             Self::Selected(_) => InputKind::Selected,
             Self::Returned(_) => InputKind::Returned,
+            Self::ReturnedImages { .. } => InputKind::ReturnedImages,
             Self::Abort(_) => InputKind::Abort,
         }
     }
@@ -91,6 +102,10 @@ pub enum ToolFailure {
 pub enum Abort {
     /// A model server refused the conversation: `openai_bad_request`.
     BadRequest,
+    /// Somebody called the run off: `cancelled`.
+    Cancelled,
+    /// The run took too long: `deadline_exceeded`.
+    DeadlineExceeded,
     /// Anything else: `exception`.
     Exception,
 }
@@ -113,7 +128,7 @@ impl fmt::Display for StepKind {
         f.pad(match self {
             Self::Generate => "`Generated` (or `Abort`)",
             Self::SelectFrames => "`Selected` (or `Abort`)",
-            Self::CallTool => "`Returned` (or `Abort`)",
+            Self::CallTool => "`Returned` or `ReturnedImages` (or `Abort`)",
             Self::Done => "nothing more: the run is over",
         })
     }
@@ -128,6 +143,8 @@ pub enum InputKind {
     Selected,
     /// [`Input::Returned`]
     Returned,
+    /// [`Input::ReturnedImages`]
+    ReturnedImages,
     /// [`Input::Abort`]
     Abort,
 }
@@ -162,7 +179,8 @@ pub enum CallState {
     Done(u32),
     /// It failed.
     Failed(CallError),
-    /// The published code raises on its arguments: it ended the run with `exception`.
+    /// The published code raises on its arguments: it ended the run with `exception`, unless failed
+    /// calls are told to the model.
     Raised,
     /// The host has no tool of that name; it does not count as a call.
     Unknown,
@@ -277,6 +295,13 @@ impl Agent {
             (Step::Generate, Input::Generated { reply, usage }) => self.generated(reply, usage),
             (Step::SelectFrames(_), Input::Selected(result)) => self.selected(result),
             (Step::CallTool(_), Input::Returned(result)) => self.returned(result),
+            (
+                Step::CallTool(_),
+                Input::ReturnedImages {
+                    images,
+                    visual_tokens,
+                },
+            ) => self.returned_images(images, visual_tokens),
             (Step::Generate | Step::SelectFrames(_) | Step::CallTool(_), Input::Abort(abort)) => {
                 self.abort(abort)
             }
@@ -326,7 +351,18 @@ impl Agent {
         self.other_tools
     }
 
-    // The four results, each to be given only when the agent waits for it: `handle` and `Session`
+    /// Visual tokens that the run may still spend.
+    #[must_use]
+    pub fn visual_tokens_left(&self) -> u64 {
+        let spent = self.tally.estimated_visual_tokens;
+        self.rules.max_run_visual_tokens.saturating_sub(spent)
+    }
+
+    fn tells_failures(&self) -> bool {
+        self.rules.failed_calls == FailedCalls::TellModel
+    }
+
+    // The results, each to be given only when the agent waits for it: `handle` and `Session`
     // look at the step first.
 
     pub(crate) fn generated(&mut self, reply: &str, usage: Usage) {
@@ -356,7 +392,7 @@ impl Agent {
                 let sum = &mut self.tally.estimated_visual_tokens;
                 *sum = sum.saturating_add(selection.visual_tokens());
             }
-            if kept.state == CallState::Raised {
+            if kept.state == CallState::Raised && !self.tells_failures() {
                 return self.done(StopReason::Exception);
             }
         }
@@ -381,7 +417,15 @@ impl Agent {
             Ok(arguments) => arguments,
             Err(error) => return fails(CallState::Failed(error)),
         };
-        match Asked::plan(&arguments, &self.info, &self.rules) {
+        let left = self.visual_tokens_left();
+        let mut rules = self.rules;
+        // Saturates: what is left is a bound only when it is small.
+        let bound = u32::try_from(left).unwrap_or(u32::MAX);
+        rules.max_visual_tokens = rules.max_visual_tokens.min(bound);
+        match Asked::plan(&arguments, &self.info, &rules) {
+            Ok(asked) if asked.of(&self.info).visual_tokens() > left => {
+                fails(CallState::Failed(CallError::VisualBudgetSpent))
+            }
             Ok(asked) => waits_for(Request::frames(asked)),
             Err(error) if error.ends_the_run() => fails(CallState::Raised),
             Err(_) => fails(CallState::Failed(CallError::FrameSelectFailed)),
@@ -408,9 +452,21 @@ impl Agent {
         self.settle(state);
     }
 
+    pub(crate) fn returned_images(&mut self, images: u32, visual_tokens: u64) {
+        if visual_tokens > self.visual_tokens_left() {
+            return self.settle(CallState::Failed(CallError::VisualBudgetSpent));
+        }
+        let tally = &mut self.tally;
+        tally.estimated_visual_tokens = tally.estimated_visual_tokens.saturating_add(visual_tokens);
+        tally.frames = tally.frames.saturating_add(u64::from(images));
+        self.settle(CallState::Done(images));
+    }
+
     pub(crate) fn abort(&mut self, abort: Abort) {
         self.done(match abort {
             Abort::BadRequest => StopReason::OpenaiBadRequest,
+            Abort::Cancelled => StopReason::Cancelled,
+            Abort::DeadlineExceeded => StopReason::DeadlineExceeded,
             Abort::Exception => StopReason::Exception,
         });
     }
@@ -443,7 +499,8 @@ impl Agent {
                 CallState::Raised | CallState::Unknown | CallState::Waiting => {}
             }
         }
-        if done > 0 {
+        let told = self.tells_failures() && !self.calls.is_empty();
+        if done > 0 || told {
             self.next_turn();
         } else if errors.is_empty() {
             self.done(StopReason::NoValidToolCall);
