@@ -204,10 +204,9 @@ no_panics() {
   calls=$(tool arm-none-eabi-objdump -dC --no-show-raw-insn "$elf" |
     sed -nE 's/^ *([0-9a-f]+):\tb[a-z.]*\t.*<(core::panicking::|.*_fail(ed)?(_rt)?>).*/0x\1/p')
   [[ -n $calls ]] || fail "no call of a panic at all: they are looked for under wrong names"
-  # shellcheck disable=SC2086 # one word a call
-  found=$(tool arm-none-eabi-addr2line -Cafip -e "$elf" $calls)
   # One paragraph a call: the lines that say what is inlined where belong to the address above.
-  found=$(sed 's/^0x/\n&/' <<<"$found" |
+  # shellcheck disable=SC2086 # one word a call
+  found=$(tool arm-none-eabi-addr2line -Cafip -e "$elf" $calls | sed 's/^0x/\n&/' |
     awk -v RS= '!/\/core\/src\/(num|fmt)\// && !/\/core\/src\/panic(king)?\.rs/ { print }')
   if [[ -n $found ]]; then
     echo "$found"

@@ -2,7 +2,9 @@
 
 use core::fmt::Write;
 
-use eva_core::{Abort, Agent, Input, Rules, SelectFailed, Step, StopReason, ToolFailure, Usage};
+use eva_core::{
+    Abort, Agent, FailedCalls, Input, Rules, SelectFailed, Step, StopReason, ToolFailure, Usage,
+};
 
 use crate::check;
 use crate::host::{Cost, Episode, Host, Text, VIDEO};
@@ -58,6 +60,7 @@ pub fn play_all(meter: &Meter, cost: &mut Cost) -> u32 {
     calls_a_tool_of_the_host(&mut player);
     keeps_to_the_budget(&mut player);
     ends_for_every_reason(&mut player);
+    goes_on_where_the_rules_say_so(&mut player);
     refuses_what_does_not_fit();
     player.played
 }
@@ -175,6 +178,20 @@ fn ends_for_every_reason(player: &mut Player<'_>) {
     let raises = r#"<tool_call>{"tool": "frame_select", "arguments":
         {"start_time": 0, "end_time": Infinity, "nframes": 1}}</tool_call>"#;
     player.ends(&Host::new(&[raises]), "exception");
+}
+
+fn goes_on_where_the_rules_say_so(player: &mut Player<'_>) {
+    let bad = r#"<tool_call>{"tool": "frame_select", "arguments": {start_time}}</tool_call>"#;
+    let replies = [bad, SCAN, SCAN, ANSWER];
+    let mut host = Host::new(&replies);
+    // The second scan is cut to the 30 tokens that the first leaves: 5 frames of 6.
+    host.rules = Rules::published()
+        .with_failed_calls(FailedCalls::TellModel)
+        .with_max_run_visual_tokens(150);
+    let episode = player.play(&host);
+    check!(episode.outcome.stop_reason == StopReason::AnswerFound);
+    let tally = episode.outcome.tally;
+    check!((tally.num_rounds, tally.estimated_visual_tokens) == (4, 120 + 5 * 2 * 3));
 }
 
 fn refuses_what_does_not_fit() {
