@@ -92,9 +92,10 @@ features() {
 # Features and versions are those of the root: else the firmware would prove another crate.
 same_dependencies() {
   step "the firmware's dependencies of eva-core against the root's"
-  local tree=(cargo tree --locked -p eva-core -e normal --prefix none)
-  diff <("${tree[@]}" | sort -u) \
-    <("${tree[@]}" --manifest-path tests/no_std/Cargo.toml | sort -u) ||
+  local tree=(cargo tree --locked -p eva-core -e normal --prefix none) root firmware
+  root=$("${tree[@]}" | sort -u)
+  firmware=$("${tree[@]}" --manifest-path tests/no_std/Cargo.toml | sort -u)
+  diff <(echo "$root") <(echo "$firmware") ||
     fail "versions differ: cargo update -p CRATE --precise VERSION in tests/no_std"
 }
 
