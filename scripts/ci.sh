@@ -90,6 +90,12 @@ clippy_core() {
     clippy -p eva-core --features alloc,serde
 }
 
+# A workspace of its own: see fuzz/Cargo.toml.
+fuzz_replay() {
+  cargo fmt --manifest-path fuzz/Cargo.toml --check &&
+    cargo test --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+}
+
 rustdoc() {
   RUSTDOCFLAGS='-D warnings' cargo doc "${CI[@]}" "${FULL[@]}" --no-deps
 }
@@ -100,6 +106,8 @@ phase deny          deny
 phase no-gstreamer  no_gstreamer
 phase clippy-core   clippy_core
 phase test-core     cargo test "${CI[@]}" -p eva-core
+phase no-std        scripts/no_std.sh
+phase fuzz-replay   fuzz_replay
 phase clippy        clippy "${DEFAULT[@]}"
 phase clippy-full   clippy "${FULL[@]}"
 phase rustdoc       rustdoc

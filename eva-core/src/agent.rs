@@ -4,11 +4,13 @@ use core::fmt;
 
 use crate::outcome::{CallError, CallErrors, Outcome, StopReason, Tally};
 use crate::reply::{self, FRAME_SELECT, FrameSelect, WrittenCall};
-use crate::{Rules, Selection, Usage, VideoInfo};
+use crate::selection::Asked;
+use crate::{FailedCalls, Rules, Selection, Usage, VideoInfo};
 
 /// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
-/// [`Tally::dropped_calls`].
-pub const MAX_CALLS: usize = 16;
+/// [`Tally::dropped_calls`]. A paused agent holds each call: more of them would not fit the half
+/// KiB that a microcontroller can spare.
+pub const MAX_CALLS: usize = 8;
 
 /// What the agent waits for. Doing it and handing the result to [`Agent::handle`] moves the run on.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +56,16 @@ pub enum Input<'a> {
     Selected(Result<u32, SelectFailed>),
     /// Whether the tool did its work. For [`Step::CallTool`].
     Returned(Result<(), ToolFailure>),
+    /// The tool did its work and has pictures to show. For [`Step::CallTool`].
+    ///
+    /// If they cost more than [`Rules::max_run_visual_tokens`] leaves, the call has failed, as
+    /// [`Agent::calls`] says, and they must not be shown.
+    ReturnedImages {
+        /// How many.
+        images: u32,
+        /// What they cost, see [`Picture::visual_tokens`](crate::Picture::visual_tokens).
+        visual_tokens: u64,
+    },
     /// The step can't be carried out and the run ends. For any step but [`Step::Done`].
     Abort(Abort),
 }
@@ -66,6 +78,7 @@ impl Input<'_> {
             Self::Generated { .. } => InputKind::Generated,
             Self::Selected(_) => InputKind::Selected,
             Self::Returned(_) => InputKind::Returned,
+            Self::ReturnedImages { .. } => InputKind::ReturnedImages,
             Self::Abort(_) => InputKind::Abort,
         }
     }
@@ -89,6 +102,10 @@ pub enum ToolFailure {
 pub enum Abort {
     /// A model server refused the conversation: `openai_bad_request`.
     BadRequest,
+    /// Somebody called the run off: `cancelled`.
+    Cancelled,
+    /// The run took too long: `deadline_exceeded`.
+    DeadlineExceeded,
     /// Anything else: `exception`.
     Exception,
 }
@@ -111,7 +128,7 @@ impl fmt::Display for StepKind {
         f.pad(match self {
             Self::Generate => "`Generated` (or `Abort`)",
             Self::SelectFrames => "`Selected` (or `Abort`)",
-            Self::CallTool => "`Returned` (or `Abort`)",
+            Self::CallTool => "`Returned` or `ReturnedImages` (or `Abort`)",
             Self::Done => "nothing more: the run is over",
         })
     }
@@ -126,6 +143,8 @@ pub enum InputKind {
     Selected,
     /// [`Input::Returned`]
     Returned,
+    /// [`Input::ReturnedImages`]
+    ReturnedImages,
     /// [`Input::Abort`]
     Abort,
 }
@@ -140,12 +159,10 @@ pub struct Unexpected {
     pub given: InputKind,
 }
 
-/// A call of the current turn, and what became of it.
+/// A call of the current turn, and what became of it: the one at the same place among
+/// [`reply::tool_calls`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Call {
-    /// Where it stands in the last reply.
-    pub written: WrittenCall,
     /// What it asks the source for; `None` for another tool, or when it can't be carried out.
     pub selection: Option<Selection>,
     /// Where it stands.
@@ -162,10 +179,70 @@ pub enum CallState {
     Done(u32),
     /// It failed.
     Failed(CallError),
-    /// The published code raises on its arguments: it ended the run with `exception`.
+    /// The published code raises on its arguments: it ended the run with `exception`, unless failed
+    /// calls are told to the model.
     Raised,
     /// The host has no tool of that name; it does not count as a call.
     Unknown,
+}
+
+/// A call as the agent keeps it: small, since it keeps [`MAX_CALLS`] of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Kept {
+    request: Request,
+    state: CallState,
+}
+
+/// What a call asks the host for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Request {
+    /// Nothing: it can't be carried out.
+    Nothing,
+    /// An [`Asked`], field by field: as one, its padding could not hold the variant's tag.
+    Frames {
+        start: f64,
+        end: f64,
+        nframes: u32,
+        width: u32,
+        height: u32,
+    },
+    Tool(WrittenCall),
+}
+
+impl Request {
+    const fn frames(asked: Asked) -> Self {
+        Self::Frames {
+            start: asked.start,
+            end: asked.end,
+            nframes: asked.nframes,
+            width: asked.width,
+            height: asked.height,
+        }
+    }
+
+    fn selection(&self, info: &VideoInfo) -> Option<Selection> {
+        match *self {
+            Self::Frames {
+                start,
+                end,
+                nframes,
+                width,
+                height,
+            } => {
+                let asked = Asked {
+                    start,
+                    end,
+                    nframes,
+                    width,
+                    height,
+                };
+                Some(asked.of(info))
+            }
+            Self::Nothing | Self::Tool(_) => None,
+        }
+    }
 }
 
 /// A run of the EVA protocol that does no input or output itself: see the [crate] for the
@@ -179,7 +256,7 @@ pub struct Agent {
     rules: Rules,
     info: VideoInfo,
     other_tools: bool,
-    calls: heapless::Vec<Call, MAX_CALLS>,
+    calls: heapless::Vec<Kept, MAX_CALLS>,
     tally: Tally,
     /// The state of the run is the step it waits for.
     step: Step,
@@ -218,6 +295,13 @@ impl Agent {
             (Step::Generate, Input::Generated { reply, usage }) => self.generated(reply, usage),
             (Step::SelectFrames(_), Input::Selected(result)) => self.selected(result),
             (Step::CallTool(_), Input::Returned(result)) => self.returned(result),
+            (
+                Step::CallTool(_),
+                Input::ReturnedImages {
+                    images,
+                    visual_tokens,
+                },
+            ) => self.returned_images(images, visual_tokens),
             (Step::Generate | Step::SelectFrames(_) | Step::CallTool(_), Input::Abort(abort)) => {
                 self.abort(abort)
             }
@@ -237,9 +321,11 @@ impl Agent {
     }
 
     /// The calls of the last reply, in order, and what became of each so far.
-    #[must_use]
-    pub fn calls(&self) -> &[Call] {
-        &self.calls
+    pub fn calls(&self) -> impl ExactSizeIterator<Item = Call> {
+        self.calls.iter().map(|kept| Call {
+            selection: kept.request.selection(&self.info),
+            state: kept.state,
+        })
     }
 
     /// What the run has cost so far.
@@ -260,7 +346,23 @@ impl Agent {
         &self.info
     }
 
-    // The four results, each to be given only when the agent waits for it: `handle` and `Session`
+    #[cfg(feature = "alloc")]
+    pub(crate) fn has_other_tools(&self) -> bool {
+        self.other_tools
+    }
+
+    /// Visual tokens that the run may still spend.
+    #[must_use]
+    pub fn visual_tokens_left(&self) -> u64 {
+        let spent = self.tally.estimated_visual_tokens;
+        self.rules.max_run_visual_tokens.saturating_sub(spent)
+    }
+
+    fn tells_failures(&self) -> bool {
+        self.rules.failed_calls == FailedCalls::TellModel
+    }
+
+    // The results, each to be given only when the agent waits for it: `handle` and `Session`
     // look at the step first.
 
     pub(crate) fn generated(&mut self, reply: &str, usage: Usage) {
@@ -283,14 +385,14 @@ impl Agent {
             written = written.with_other_tools();
         }
         for written in written {
-            let call = self.planned(reply, written);
-            if self.calls.push(call).is_err() {
+            let kept = self.planned(reply, written);
+            if self.calls.push(kept).is_err() {
                 self.tally.dropped_calls = self.tally.dropped_calls.saturating_add(1);
-            } else if let Some(selection) = call.selection {
+            } else if let Some(selection) = kept.request.selection(&self.info) {
                 let sum = &mut self.tally.estimated_visual_tokens;
                 *sum = sum.saturating_add(selection.visual_tokens());
             }
-            if call.state == CallState::Raised {
+            if kept.state == CallState::Raised && !self.tells_failures() {
                 return self.done(StopReason::Exception);
             }
         }
@@ -298,24 +400,35 @@ impl Agent {
     }
 
     /// The call, read and set against the video.
-    fn planned(&self, reply: &str, written: WrittenCall) -> Call {
-        let call = |selection, state| Call {
-            written,
-            selection,
+    fn planned(&self, reply: &str, written: WrittenCall) -> Kept {
+        let waits_for = |request| Kept {
+            request,
+            state: CallState::Waiting,
+        };
+        let fails = |state| Kept {
+            request: Request::Nothing,
             state,
         };
         if written.name.of(reply) != Some(FRAME_SELECT) {
-            return call(None, CallState::Waiting);
+            return waits_for(Request::Tool(written));
         }
         let arguments = written.arguments.of(reply).unwrap_or_default();
         let arguments = match FrameSelect::parse(arguments) {
             Ok(arguments) => arguments,
-            Err(error) => return call(None, CallState::Failed(error)),
+            Err(error) => return fails(CallState::Failed(error)),
         };
-        match Selection::plan(&arguments, &self.info, &self.rules) {
-            Ok(selection) => call(Some(selection), CallState::Waiting),
-            Err(error) if error.ends_the_run() => call(None, CallState::Raised),
-            Err(_) => call(None, CallState::Failed(CallError::FrameSelectFailed)),
+        let left = self.visual_tokens_left();
+        let mut rules = self.rules;
+        // Saturates: what is left is a bound only when it is small.
+        let bound = u32::try_from(left).unwrap_or(u32::MAX);
+        rules.max_visual_tokens = rules.max_visual_tokens.min(bound);
+        match Asked::plan(&arguments, &self.info, &rules) {
+            Ok(asked) if asked.of(&self.info).visual_tokens() > left => {
+                fails(CallState::Failed(CallError::VisualBudgetSpent))
+            }
+            Ok(asked) => waits_for(Request::frames(asked)),
+            Err(error) if error.ends_the_run() => fails(CallState::Raised),
+            Err(_) => fails(CallState::Failed(CallError::FrameSelectFailed)),
         }
     }
 
@@ -339,9 +452,21 @@ impl Agent {
         self.settle(state);
     }
 
+    pub(crate) fn returned_images(&mut self, images: u32, visual_tokens: u64) {
+        if visual_tokens > self.visual_tokens_left() {
+            return self.settle(CallState::Failed(CallError::VisualBudgetSpent));
+        }
+        let tally = &mut self.tally;
+        tally.estimated_visual_tokens = tally.estimated_visual_tokens.saturating_add(visual_tokens);
+        tally.frames = tally.frames.saturating_add(u64::from(images));
+        self.settle(CallState::Done(images));
+    }
+
     pub(crate) fn abort(&mut self, abort: Abort) {
         self.done(match abort {
             Abort::BadRequest => StopReason::OpenaiBadRequest,
+            Abort::Cancelled => StopReason::Cancelled,
+            Abort::DeadlineExceeded => StopReason::DeadlineExceeded,
             Abort::Exception => StopReason::Exception,
         });
     }
@@ -356,10 +481,12 @@ impl Agent {
 
     fn next_call(&mut self) {
         if let Some(call) = self.calls.iter().find(|call| is_waiting(call)) {
-            self.step = match call.selection {
-                Some(selection) => Step::SelectFrames(selection),
-                None => Step::CallTool(call.written),
-            };
+            let selection = call.request.selection(&self.info).map(Step::SelectFrames);
+            match (selection, call.request) {
+                (Some(select), _) => self.step = select,
+                (None, Request::Tool(written)) => self.step = Step::CallTool(written),
+                (None, _) => {} // does not wait
+            }
             return;
         }
         let mut errors = CallErrors::new();
@@ -372,7 +499,8 @@ impl Agent {
                 CallState::Raised | CallState::Unknown | CallState::Waiting => {}
             }
         }
-        if done > 0 {
+        let told = self.tells_failures() && !self.calls.is_empty();
+        if done > 0 || told {
             self.next_turn();
         } else if errors.is_empty() {
             self.done(StopReason::NoValidToolCall);
@@ -398,6 +526,7 @@ impl Agent {
     }
 }
 
-fn is_waiting(call: &Call) -> bool {
-    call.state == CallState::Waiting
+fn is_waiting(call: &Kept) -> bool {
+    // One that asks for nothing and yet waits can only come from a store that was tampered with.
+    call.state == CallState::Waiting && call.request != Request::Nothing
 }

@@ -5,16 +5,19 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::prompt::{self, ToolResponse, trim_question};
-use crate::{Frame, Message, Part, Role, Selection, VideoInfo};
+pub use crate::source::Picture;
+use crate::{Frame, Message, Part, Role, Selection, ToolSpec, VideoInfo};
 
 /// The messages of a run with their pictures, as a [`Policy`](crate::Policy) reads them.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Conversation<P> {
     messages: Vec<OwnedMessage<P>>,
 }
 
 /// One message with its texts and pictures.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OwnedMessage<P> {
     /// Who speaks.
     pub role: Role,
@@ -24,22 +27,13 @@ pub struct OwnedMessage<P> {
 
 /// A piece of an [`OwnedMessage`].
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum OwnedPart<P> {
     /// Text, to be read literally.
     Text(String),
     /// A frame of the video.
     Image(Picture<P>),
-}
-
-/// A frame in a conversation, with the size it was asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Picture<P> {
-    /// The frame, as the source delivered it.
-    pub frame: Frame<P>,
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
 }
 
 /// The prompt has no user message, hence no question.
@@ -80,16 +74,32 @@ impl<P> Conversation<P> {
     /// # Errors
     /// [`NoQuestion`] when no message of `prompt` is the user's.
     pub fn open(info: &VideoInfo, prompt: &[(Role, &str)]) -> Result<Self, NoQuestion> {
+        Self::open_with_tools(info, prompt, &[])
+    }
+
+    /// The same with a system message that names the host's tools, if there are any.
+    ///
+    /// # Errors
+    /// [`NoQuestion`] when no message of `prompt` is the user's.
+    pub fn open_with_tools(
+        info: &VideoInfo,
+        prompt: &[(Role, &str)],
+        tools: &[ToolSpec<'_>],
+    ) -> Result<Self, NoQuestion> {
         let mut conversation = Self::new();
-        if prompt.first().is_none_or(|(role, _)| *role != Role::System) {
-            conversation.push(OwnedMessage::text(Role::System, prompt::SYSTEM));
-        }
+        let (system, prompt) = match prompt {
+            [(Role::System, system), prompt @ ..] => (*system, prompt),
+            prompt => (prompt::SYSTEM, prompt),
+        };
+        let mut message = String::new();
+        // Writing to a `String` can't fail.
+        _ = prompt::write_system(&mut message, system, tools);
+        conversation.push(OwnedMessage::text(Role::System, message));
         let mut asked = false;
         for &(role, text) in prompt {
             let mut message = String::new();
             if role == Role::User && !asked {
                 asked = true;
-                // Writing to a `String` can't fail.
                 _ = prompt::write_question(&mut message, info, text);
             } else {
                 message.push_str(text);
@@ -176,7 +186,8 @@ pub fn question<'a>(prompt: &[(Role, &'a str)]) -> Option<&'a str> {
 }
 
 /// The message that answers the calls of a turn, while its frames come in.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ToolMessage<P> {
     wording: ToolResponse,
     parts: Vec<OwnedPart<P>>,
@@ -218,6 +229,21 @@ impl<P> ToolMessage<P> {
     /// Adds what another tool returned.
     pub fn text(&mut self, returned: &str) {
         _ = self.wording.text(&mut self.text, returned);
+    }
+
+    /// Adds the pictures that another tool returned.
+    pub fn images(&mut self, images: impl IntoIterator<Item = Picture<P>>) {
+        for picture in images {
+            _ = self.wording.image(&mut self.text, picture.frame.time);
+            let label = core::mem::take(&mut self.text);
+            self.parts.push(OwnedPart::Text(label));
+            self.parts.push(OwnedPart::Image(picture));
+        }
+    }
+
+    /// Adds that a call of `tool` failed, and why.
+    pub fn failure(&mut self, tool: &str, why: &str) {
+        _ = self.wording.failure(&mut self.text, tool, why);
     }
 
     /// The message, complete with the reminder of the question.

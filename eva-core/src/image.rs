@@ -6,10 +6,30 @@ use crate::Pixels;
 
 /// An 8-bit RGB picture that owns its bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Stored"))]
 pub struct RgbImage {
     width: u32,
     height: u32,
     rgb: Vec<u8>,
+}
+
+/// A picture as it is stored, its length not yet checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+struct Stored {
+    width: u32,
+    height: u32,
+    rgb: Vec<u8>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Stored> for RgbImage {
+    type Error = WrongLength;
+
+    fn try_from(stored: Stored) -> Result<Self, WrongLength> {
+        Self::new(stored.width, stored.height, stored.rgb)
+    }
 }
 
 /// [`RgbImage::new`] was given bytes that do not fit the picture's size.

@@ -4,6 +4,8 @@
 //! included, since the published code reads calls with it), except that more than
 //! [`MAX_DEPTH`] levels of nesting are refused.
 
+use core::fmt::{self, Write};
+
 /// Deepest nesting inside the object. One bit a level records whether it is an array or an object.
 pub const MAX_DEPTH: u32 = u128::BITS;
 
@@ -112,6 +114,27 @@ pub fn read_object<'a>(
         Ok(())
     } else {
         Err(reader.error())
+    }
+}
+
+/// Text written as a JSON string, quotes included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                '\0'..='\u{1f}' => write!(f, "\\u{:04x}", c as u32)?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
     }
 }
 

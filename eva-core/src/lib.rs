@@ -66,12 +66,13 @@
 //! new ---------> Generate --Generated--+--> SelectFrames --Selected--+  a call of the turn
 //!                                      |      ^  |                   |  succeeded, turns left
 //!                                      |      |  v (next call)       |
-//!                                      +--> CallTool ----Returned----+
+//!                                      +--> CallTool ----Returned----+   (or ReturnedImages)
 //!                                      |                             |
 //!            answer, no call at all,   v                             |  every call failed,
 //!            no call read       -->  Done  <-------------------------+  or no turn left
 //!
-//! Abort leads from any state to Done.
+//! Abort leads from any state to Done. Under FailedCalls::TellModel, a turn whose calls all failed
+//! leads to Generate as well.
 //! ```
 //!
 //! # What can be swapped
@@ -81,9 +82,11 @@
 //! | the model | [`Policy`] | [`mock::ScriptedPolicy`] |
 //! | the video | [`FrameSource`] | [`mock::SolidSource`] |
 //! | the picture type | [`Pixels`], or any type that source and policy share | [`RgbImage`] |
-//! | tools beside `frame_select` | [`Tool`], [`Session::with_tool`] | |
+//! | tools beside `frame_select` | [`Tool`], or [`ImageTool`] for pictures | |
 //! | display, log, progress | [`Watch`] | `()` |
-//! | limits | [`Rules`] | [`Rules::published`] |
+//! | limits, and what follows when calls fail | [`Rules`] | [`Rules::published`] |
+//! | an early end, a deadline | [`Session::with_cancel`], [`Session::with_deadline`] | |
+//! | pauses between steps | [`Session::begin`], [`Session::advance`], [`Run`] | [`Session::ask`] |
 //! | system message, further messages | [`Session::ask_prompt`] | [`prompt::SYSTEM`] |
 //! | the loop itself | your own around [`Agent`] | [`Session`] |
 //!
@@ -91,8 +94,9 @@
 //!
 //! - `alloc`: [`Session`], [`Conversation`], [`Trajectory`], [`RgbImage`], [`mock`]. Needs a global
 //!   allocator.
-//! - `serde`: the plain data types, a paused [`Agent`] and, with `alloc`, [`Trajectory`] can be
-//!   stored. Needs no allocator itself.
+//! - `serde`: the plain data types, a paused [`Agent`] and, with `alloc`, a paused [`Run`] and
+//!   [`Trajectory`] can be stored. Needs no allocator itself. With serde_json, its feature
+//!   `float_roundtrip` keeps times to the last bit.
 // Without `alloc` the text above names types that are not there.
 #![cfg_attr(not(feature = "alloc"), allow(rustdoc::broken_intra_doc_links))]
 #![no_std]
@@ -115,6 +119,8 @@ pub mod reply;
 #[cfg(feature = "alloc")]
 pub mod report;
 pub mod rules;
+#[cfg(feature = "alloc")]
+mod run;
 pub mod selection;
 #[cfg(feature = "alloc")]
 pub mod session;
@@ -129,20 +135,22 @@ mod word;
 
 pub use agent::{Abort, Agent, Input, SelectFailed, Step, ToolFailure, Unexpected};
 #[cfg(feature = "alloc")]
-pub use conversation::{Conversation, NoQuestion, OwnedMessage, OwnedPart, Picture};
+pub use conversation::{Conversation, NoQuestion, OwnedMessage, OwnedPart};
 #[cfg(feature = "alloc")]
 pub use image::{RgbImage, WrongLength};
 pub use outcome::{CallError, Outcome, StopReason, Tally};
 pub use policy::{Message, Part, Policy, Role, Usage};
 #[cfg(feature = "alloc")]
 pub use report::{Report, SessionError, SessionResult};
-pub use rules::{Rules, VideoInfo};
+pub use rules::{FailedCalls, Rules, VideoInfo};
+#[cfg(feature = "alloc")]
+pub use run::Run;
 pub use selection::{Selection, SelectionError};
 #[cfg(feature = "alloc")]
 pub use session::Session;
-pub use source::{Frame, FrameSource, Pixels};
+pub use source::{Frame, FrameSource, Picture, Pixels};
 pub use span::Span;
-pub use tool::Tool;
+pub use tool::{ImageTool, Tool, ToolSpec};
 #[cfg(feature = "alloc")]
 pub use trajectory::Trajectory;
 #[cfg(feature = "alloc")]

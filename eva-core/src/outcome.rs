@@ -5,6 +5,10 @@ use core::str::FromStr;
 
 use crate::agent::MAX_CALLS;
 use crate::span::Span;
+use crate::word::places;
+
+/// What stands between the names of failures.
+const JOIN: &str = "; ";
 
 /// What a finished run comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,15 +56,20 @@ pub enum CallError {
     /// `start_time` or `end_time` is missing.
     #[error("no_start_or_end_time")]
     NoStartOrEndTime,
+    /// It would cost more visual tokens than the run has left. Not in the published protocol, which
+    /// has no such limit.
+    #[error("visual_budget_spent")]
+    VisualBudgetSpent,
 }
 
 impl CallError {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::ArgumentsNotJson,
         Self::FrameSelectFailed,
         Self::ToolFailed,
         Self::NoNframes,
         Self::NoStartOrEndTime,
+        Self::VisualBudgetSpent,
     ];
 
     /// The published name of the failure.
@@ -72,6 +81,22 @@ impl CallError {
             Self::ToolFailed => "call_tool_failed",
             Self::NoNframes => "no_nframes",
             Self::NoStartOrEndTime => "no_start_or_end_time",
+            Self::VisualBudgetSpent => "visual_budget_spent",
+        }
+    }
+
+    /// The failure in words that the model can act on, where nobody knows more.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::ArgumentsNotJson => "the arguments are not a JSON object",
+            Self::FrameSelectFailed => "no frames could be fetched",
+            Self::ToolFailed => "the tool failed",
+            Self::NoNframes => "nframes is missing: say how many frames to show",
+            Self::NoStartOrEndTime => "start_time or end_time is missing: give both in seconds",
+            Self::VisualBudgetSpent => {
+                "too few visual tokens are left: ask for less, or answer from what was shown"
+            }
         }
     }
 }
@@ -86,6 +111,10 @@ pub enum StopReason {
     AnswerFound,
     /// Every call of a turn failed: their names, joined by `"; "`. Never empty in a finished run.
     CallsFailed(CallErrors),
+    /// `cancelled`: the host called the run off. Not in the published protocol.
+    Cancelled,
+    /// `deadline_exceeded`: the host's time for the run is over. Not in the published protocol.
+    DeadlineExceeded,
     /// `exception`: the policy failed, or the reply asked for what the published code raises on.
     Exception,
     /// `max_turns_exceeded`
@@ -99,8 +128,10 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    const NAMED: [Self; 6] = [
+    const NAMED: [Self; 8] = [
         Self::AnswerFound,
+        Self::Cancelled,
+        Self::DeadlineExceeded,
         Self::Exception,
         Self::MaxTurnsExceeded,
         Self::NoAnswerNoToolCall,
@@ -117,7 +148,11 @@ impl StopReason {
             | Self::MaxTurnsExceeded
             | Self::NoAnswerNoToolCall
             | Self::NoValidToolCall => true,
-            Self::CallsFailed(_) | Self::Exception | Self::OpenaiBadRequest => false,
+            Self::CallsFailed(_)
+            | Self::Cancelled
+            | Self::DeadlineExceeded
+            | Self::Exception
+            | Self::OpenaiBadRequest => false,
         }
     }
 
@@ -125,6 +160,8 @@ impl StopReason {
         match self {
             Self::AnswerFound => "answer_found",
             Self::CallsFailed(_) => "",
+            Self::Cancelled => "cancelled",
+            Self::DeadlineExceeded => "deadline_exceeded",
             Self::Exception => "exception",
             Self::MaxTurnsExceeded => "max_turns_exceeded",
             Self::NoAnswerNoToolCall => "no_answer_no_tool_call",
@@ -140,7 +177,7 @@ impl fmt::Display for StopReason {
             return f.pad(self.name());
         };
         for (i, error) in errors.iter().enumerate() {
-            let join = if i == 0 { "" } else { "; " };
+            let join = if i == 0 { "" } else { JOIN };
             write!(f, "{join}{error}")?;
         }
         Ok(())
@@ -163,9 +200,15 @@ impl FromStr for StopReason {
             return Ok(reason);
         }
         let mut errors = CallErrors::new();
-        for name in text.split("; ") {
-            let error = CallError::from_str(name)?;
+        let mut rest = Some(text);
+        while let Some(names) = rest {
+            let (name, others) = match places(names, JOIN).next() {
+                Some(at) => (names.get(..at), names.get(at + JOIN.len()..)),
+                None => (Some(names), None),
+            };
+            let error = CallError::from_str(name.unwrap_or_default())?;
             errors.push(error).map_err(|_| UnknownStopReason)?;
+            rest = others;
         }
         Ok(Self::CallsFailed(errors))
     }

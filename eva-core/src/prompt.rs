@@ -6,13 +6,69 @@
 
 use core::fmt;
 
+use crate::json::Quoted;
+use crate::reply::FRAME_SELECT;
 use crate::word::is_space;
-use crate::{Selection, VideoInfo};
+use crate::{Selection, ToolSpec, VideoInfo};
 
 /// The system message, for conversations that don't bring their own. The weights were trained with
 /// this typo.
 pub const SYSTEM: &str =
     "Use Frame Select Tool to Anlysis the video and generate an answer to the question.";
+
+/// The tool that every host has, as the model is told of it beside others. Alone it is not named: the
+/// published weights know it.
+pub const FRAME_SELECT_SPEC: ToolSpec<'static> = ToolSpec {
+    name: FRAME_SELECT,
+    description: "Shows frames of the video: nframes of them, evenly spaced from start_time to \
+                  end_time in seconds, their sides scaled by resize.",
+    parameters: r#"{"type": "object", "properties": {"start_time": {"type": "number"}, "end_time": {"type": "number"}, "nframes": {"type": "integer", "minimum": 1}, "resize": {"type": "number", "minimum": 0, "maximum": 1}}, "required": ["start_time", "end_time", "nframes"]}"#,
+};
+
+/// Writes the system message: `system`, and behind it the host's `tools` in the format that Qwen's
+/// chat template has for them, led by [`FRAME_SELECT_SPEC`]. Without tools it is `system` alone, as
+/// the published weights expect it.
+///
+/// A call is to be written as this protocol reads it, with `"tool"` for Qwen's `"name"`.
+///
+/// ```
+/// use eva_core::{ToolSpec, prompt};
+///
+/// let note = ToolSpec { name: "note", description: "Keeps a note.", parameters: "{}" };
+/// let mut text = String::new();
+/// prompt::write_system(&mut text, prompt::SYSTEM, &[note])?;
+/// let line = r#"{"type": "function", "function": {"name": "note", "description": "Keeps a note.", "parameters": {}}}"#;
+/// assert!(text.starts_with(prompt::SYSTEM) && text.contains(line));
+/// # Ok::<(), core::fmt::Error>(())
+/// ```
+///
+/// # Errors
+/// When `out` refuses the text.
+pub fn write_system(out: &mut dyn fmt::Write, system: &str, tools: &[ToolSpec<'_>]) -> fmt::Result {
+    out.write_str(system)?;
+    if tools.is_empty() {
+        return Ok(());
+    }
+    out.write_str(
+        "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n\
+         You are provided with function signatures within <tools></tools> XML tags:\n<tools>",
+    )?;
+    for tool in core::iter::once(&FRAME_SELECT_SPEC).chain(tools) {
+        write!(
+            out,
+            "\n{{\"type\": \"function\", \"function\": {{\"name\": {}, \"description\": {}, \
+             \"parameters\": {}}}}}",
+            Quoted(tool.name),
+            Quoted(tool.description),
+            tool.parameters
+        )?;
+    }
+    out.write_str(
+        "\n</tools>\n\nFor each function call, return a json object with function name and arguments. \
+         Put all calls of a reply within one pair of <tool_call></tool_call> XML tags:\n<tool_call>\n\
+         {\"tool\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>",
+    )
+}
 
 /// Writes the first user message: what is known of the video, then the question (trimmed).
 ///
@@ -82,11 +138,7 @@ impl ToolResponse {
         selection: &Selection,
         index: u32,
     ) -> fmt::Result {
-        self.begin(out)?;
-        let label = Label(selection.label_seconds(index));
-        write!(out, "Frame {} at [{label}]: ", self.frames)?;
-        self.frames = self.frames.saturating_add(1);
-        Ok(())
+        self.label(out, selection.label_seconds(index))
     }
 
     /// Writes what a tool of the host returned. The published protocol has no such tool; the text
@@ -97,6 +149,25 @@ impl ToolResponse {
     pub fn text(&mut self, out: &mut dyn fmt::Write, returned: &str) -> fmt::Result {
         self.begin(out)?;
         out.write_str(returned)
+    }
+
+    /// Writes what stands before a picture that a tool of the host returned, shown at `time` seconds.
+    /// It is counted on with the frames. The picture follows.
+    ///
+    /// # Errors
+    /// When `out` refuses the text.
+    pub fn image(&mut self, out: &mut dyn fmt::Write, time: f64) -> fmt::Result {
+        self.label(out, time as i64)
+    }
+
+    /// Writes that a call of `tool` failed, and why, for hosts under
+    /// [`FailedCalls::TellModel`](crate::FailedCalls::TellModel).
+    ///
+    /// # Errors
+    /// When `out` refuses the text.
+    pub fn failure(&mut self, out: &mut dyn fmt::Write, tool: &str, why: &str) -> fmt::Result {
+        self.begin(out)?;
+        write!(out, "Error in {tool}: {why}")
     }
 
     /// Writes the end: the reminder and the question (trimmed). Nothing can follow it.
@@ -113,6 +184,13 @@ impl ToolResponse {
              Question: {}</tool_response>",
             trim_question(question)
         )
+    }
+
+    fn label(&mut self, out: &mut dyn fmt::Write, seconds: i64) -> fmt::Result {
+        self.begin(out)?;
+        write!(out, "Frame {} at [{}]: ", self.frames, Label(seconds))?;
+        self.frames = self.frames.saturating_add(1);
+        Ok(())
     }
 
     /// The opening tag before the first piece, a line break before the others.

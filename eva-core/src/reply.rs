@@ -6,7 +6,7 @@
 use crate::json::{self, Number, Value};
 use crate::outcome::CallError;
 use crate::span::Span;
-use crate::word::{is_space, is_word};
+use crate::word::{is_space, is_word, places};
 
 /// The name of the tool that every host has.
 pub const FRAME_SELECT: &str = "frame_select";
@@ -28,12 +28,12 @@ pub fn answer(reply: &str) -> Option<Span> {
 }
 
 fn fallback_answer(reply: &str) -> Option<Span> {
-    reply.match_indices("nswer").find_map(|(at, word)| {
+    places(reply, "nswer").find_map(|at| {
         let before = reply.get(..at)?;
         if !before.ends_with(['A', 'a']) {
             return None;
         }
-        let rest = reply.get(at + word.len()..)?;
+        let rest = reply.get(at + "nswer".len()..)?;
         let separator = rest.chars().next()?;
         if !(matches!(separator, '.' | ':') || is_space(separator)) {
             return None;
@@ -284,8 +284,8 @@ impl FrameSelect {
 
 /// What lies between the first `open` that has a `close` behind it and the first such `close`.
 fn between(text: &str, open: &str, close: &str) -> Option<Span> {
-    let start = text.find(open)? + open.len();
-    let end = start + text.get(start..)?.find(close)?;
+    let start = places(text, open).next()? + open.len();
+    let end = start + places(text.get(start..)?, close).next()?;
     Some(Span::new(start, end))
 }
 

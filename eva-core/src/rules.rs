@@ -59,9 +59,34 @@ pub struct Rules {
     /// frames if asked. Each frame costs at least one visual token, so a limit equal to the
     /// published budget cuts only calls that the reduction could not bring under it.
     pub max_frames: u32,
+    /// Most visual tokens of a whole run. What is left of them bounds each call too; a call that does
+    /// not fit even when reduced fails with [`CallError::VisualBudgetSpent`]. The published code has
+    /// no such limit: [`Rules::UNLIMITED`].
+    ///
+    /// [`CallError::VisualBudgetSpent`]: crate::CallError::VisualBudgetSpent
+    pub max_run_visual_tokens: u64,
+    /// What follows when all calls of a turn fail.
+    pub failed_calls: FailedCalls,
+}
+
+/// What follows when calls fail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum FailedCalls {
+    /// As in the published code: a turn in which every call failed ends the run, arguments that the
+    /// budget can't be counted with end it at once, and the model never reads of a failure.
+    #[default]
+    EndRun,
+    /// The model reads what failed and why, in the place of the frames, and may try again. A turn is
+    /// spent all the same. A block without any call still ends the run.
+    TellModel,
 }
 
 impl Rules {
+    /// As [`Rules::max_run_visual_tokens`]: no limit.
+    pub const UNLIMITED: u64 = u64::MAX;
+
     /// The limits under which the published scores were made.
     #[must_use]
     pub const fn published() -> Self {
@@ -70,6 +95,8 @@ impl Rules {
             max_visual_tokens: 12_000,
             reduced_side: 720,
             max_frames: 12_000,
+            max_run_visual_tokens: Self::UNLIMITED,
+            failed_calls: FailedCalls::EndRun,
         }
     }
 
@@ -91,6 +118,20 @@ impl Rules {
     #[must_use]
     pub const fn with_max_frames(mut self, max_frames: u32) -> Self {
         self.max_frames = max_frames;
+        self
+    }
+
+    /// The same with a budget for the whole run, in visual tokens.
+    #[must_use]
+    pub const fn with_max_run_visual_tokens(mut self, max_run_visual_tokens: u64) -> Self {
+        self.max_run_visual_tokens = max_run_visual_tokens;
+        self
+    }
+
+    /// The same with another way to go on when calls fail.
+    #[must_use]
+    pub const fn with_failed_calls(mut self, failed_calls: FailedCalls) -> Self {
+        self.failed_calls = failed_calls;
         self
     }
 }

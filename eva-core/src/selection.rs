@@ -104,47 +104,7 @@ impl Selection {
         info: &VideoInfo,
         rules: &Rules,
     ) -> Result<Self, SelectionError> {
-        let nframes = match call.nframes {
-            // Python raises on a whole number beyond a float, but counts with an infinite float.
-            Argument::Number(n) if n.value.is_finite() || !n.integer => n,
-            _ => return Err(SelectionError::Nframes),
-        };
-        let resize = match call.resize {
-            Argument::Number(n) if n.value.is_finite() => n.value,
-            _ => return Err(SelectionError::Resize),
-        };
-        let (nframes, resize) = within_budget(nframes, resize, info, rules)?;
-
-        let (Argument::Number(start), Argument::Number(end)) = (call.start_time, call.end_time)
-        else {
-            return Err(SelectionError::Time);
-        };
-        let (requested_start, requested_end) = (start.value, end.value);
-        if !(requested_start.is_finite() && requested_end.is_finite()) {
-            return Err(SelectionError::TimeNotFinite);
-        }
-
-        if !(nframes.integer && nframes.value >= 1.0) {
-            return Err(SelectionError::FrameCount(nframes.value));
-        }
-        // Saturates: the count is at least 1 and finite here.
-        let nframes = (nframes.value as u32).min(rules.max_frames).max(1);
-
-        let duration = info.usable_duration();
-        let mut start = requested_start.max(0.0);
-        let mut end = requested_end.min(duration);
-        if end <= start {
-            (start, end) = (0.0, duration);
-        }
-        Ok(Self {
-            start,
-            end,
-            nframes,
-            width: pixels(patches(info.width, resize)),
-            height: pixels(patches(info.height, resize)),
-            requested_start,
-            requested_end,
-        })
+        Asked::plan(call, info, rules).map(|asked| asked.of(info))
     }
 
     /// The time of frame `index`, in seconds: the middle of the window for a single frame, else
@@ -188,6 +148,77 @@ impl Selection {
         u64::from(self.nframes)
             .saturating_mul(side(self.width))
             .saturating_mul(side(self.height))
+    }
+}
+
+/// A planned call without what follows from the video: what the agent keeps of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) start: f64,
+    pub(crate) end: f64,
+    pub(crate) nframes: u32,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+impl Asked {
+    /// See [`Selection::plan`].
+    pub(crate) fn plan(
+        call: &FrameSelect,
+        info: &VideoInfo,
+        rules: &Rules,
+    ) -> Result<Self, SelectionError> {
+        let nframes = match call.nframes {
+            // Python raises on a whole number beyond a float, but counts with an infinite float.
+            Argument::Number(n) if n.value.is_finite() || !n.integer => n,
+            _ => return Err(SelectionError::Nframes),
+        };
+        let resize = match call.resize {
+            Argument::Number(n) if n.value.is_finite() => n.value,
+            _ => return Err(SelectionError::Resize),
+        };
+        let (nframes, resize) = within_budget(nframes, resize, info, rules)?;
+
+        let (Argument::Number(start), Argument::Number(end)) = (call.start_time, call.end_time)
+        else {
+            return Err(SelectionError::Time);
+        };
+        let (requested_start, requested_end) = (start.value, end.value);
+        if !(requested_start.is_finite() && requested_end.is_finite()) {
+            return Err(SelectionError::TimeNotFinite);
+        }
+
+        if !(nframes.integer && nframes.value >= 1.0) {
+            return Err(SelectionError::FrameCount(nframes.value));
+        }
+        // Saturates: the count is at least 1 and finite here.
+        let nframes = (nframes.value as u32).min(rules.max_frames).max(1);
+        Ok(Self {
+            start: requested_start,
+            end: requested_end,
+            nframes,
+            width: pixels(patches(info.width, resize)),
+            height: pixels(patches(info.height, resize)),
+        })
+    }
+
+    /// The selection from the video `info`.
+    pub(crate) fn of(&self, info: &VideoInfo) -> Selection {
+        let duration = info.usable_duration();
+        let mut start = self.start.max(0.0);
+        let mut end = self.end.min(duration);
+        if end <= start {
+            (start, end) = (0.0, duration);
+        }
+        Selection {
+            start,
+            end,
+            nframes: self.nframes,
+            width: self.width,
+            height: self.height,
+            requested_start: self.start,
+            requested_end: self.end,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! Where frames come from: [`FrameSource`], and what it delivers: [`Frame`].
+//! Where frames come from: [`FrameSource`], and what it delivers: [`Frame`],
+//! [`Picture`].
 
+use crate::selection::PATCH;
 use crate::{Selection, VideoInfo};
 
 /// A picture that can be read as 8-bit RGB.
@@ -35,6 +37,26 @@ pub struct Frame<P> {
     pub time: f64,
     /// The picture, already at the selection's size.
     pub pixels: P,
+}
+
+/// A frame in a conversation, with the size it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Picture<P> {
+    /// The frame, as the source delivered it.
+    pub frame: Frame<P>,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+}
+
+impl<P> Picture<P> {
+    /// What it costs the model: one token for each [`PATCH`] x [`PATCH`] pixels.
+    #[must_use]
+    pub fn visual_tokens(&self) -> u64 {
+        u64::from((self.width / PATCH).max(1)) * u64::from((self.height / PATCH).max(1))
+    }
 }
 
 /// A video that can be asked for frames.

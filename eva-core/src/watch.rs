@@ -1,7 +1,7 @@
 //! Looking on while a [`Session`](crate::Session) runs: [`Watch`].
 
 use crate::agent::Step;
-use crate::{Frame, Selection, Usage};
+use crate::{Frame, Picture, Selection, Usage};
 
 /// Is told what happens in a run, for a display, a log or a progress bar. Nothing it does changes
 /// the run. `()` looks away.
@@ -26,6 +26,11 @@ pub trait Watch<P> {
         _ = (selection, frames);
     }
 
+    /// The tool `name` returned pictures, which the model sees; its text comes before.
+    fn on_tool_images(&mut self, name: &str, images: &[Picture<P>]) {
+        _ = (name, images);
+    }
+
     /// The tool `name`, called with `arguments`, returned a text.
     fn on_tool(&mut self, name: &str, arguments: &str, returned: &str) {
         _ = (name, arguments, returned);
@@ -46,6 +51,9 @@ impl<P, W: Watch<P> + ?Sized> Watch<P> for &mut W {
     }
     fn on_frames(&mut self, selection: &Selection, frames: &[Frame<P>]) {
         (**self).on_frames(selection, frames);
+    }
+    fn on_tool_images(&mut self, name: &str, images: &[Picture<P>]) {
+        (**self).on_tool_images(name, images);
     }
     fn on_tool(&mut self, name: &str, arguments: &str, returned: &str) {
         (**self).on_tool(name, arguments, returned);

@@ -1,4 +1,16 @@
-//! White space and word characters as Python's `re` sees them.
+//! Words in a text: where they stand, and which characters Python's `re` takes for them.
+
+/// Where `word` stands in `text`, in order. For short words that are not empty.
+///
+/// The standard library's search is made for long ones: it is 2 KiB of code and holds panics that
+/// can't happen but stay in the binary.
+pub(crate) fn places<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let first = word.as_bytes().first().copied();
+    let candidates = text.bytes().enumerate();
+    candidates.filter_map(move |(at, byte)| {
+        (Some(byte) == first && text.get(at..)?.starts_with(word)).then_some(at)
+    })
+}
 
 /// White space: Unicode's, and the four ASCII separators.
 pub(crate) fn is_space(c: char) -> bool {
@@ -71,6 +83,7 @@ const MARKS: [u32; 500] = [
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    extern crate alloc;
 
     /// All characters that the Unicode tables of `regex` know.
     fn assigned() -> impl Iterator<Item = (char, [u8; 4])> {
@@ -78,6 +91,16 @@ mod tests {
         (char::MIN..=char::MAX)
             .map(|c| (c, [0; 4]))
             .filter(move |&(c, mut buffer)| !unassigned.is_match(c.encode_utf8(&mut buffer)))
+    }
+
+    #[test]
+    fn places_are_all_places_of_a_word() {
+        let of = |text, word| places(text, word).collect::<alloc::vec::Vec<usize>>();
+        assert_eq!(of("aéa<b<bé>", "<bé>"), [6]);
+        assert_eq!(of("aaab", "aa"), [0, 1]);
+        assert_eq!(of("éé", "é"), [0, 2]);
+        assert!(of("", "a").is_empty());
+        assert!(of("<b", "<bé").is_empty());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use eva_core::agent::{CallState, InputKind, MAX_CALLS, StepKind};
 use eva_core::{
-    Abort, Agent, CallError, Input, Outcome, Rules, SelectFailed, Selection, Step, StopReason,
-    ToolFailure, Unexpected, Usage, VideoInfo,
+    Abort, Agent, CallError, FailedCalls, Input, Outcome, Rules, SelectFailed, Selection, Step,
+    StopReason, ToolFailure, Unexpected, Usage, VideoInfo,
 };
 use proptest::prelude::*;
 
@@ -82,7 +82,7 @@ fn an_answer_counts_before_a_call() {
     let mut agent = agent();
     let reply = format!("{}<answer>B</answer>", block(&[SCAN]));
     assert!(outcome(say(&mut agent, &reply)).answer.is_some());
-    assert!(agent.calls().is_empty());
+    assert!(agent.calls().len() == 0);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_call_that_raises_stays_among_the_calls() {
     let mut agent = agent();
     let arguments = r#"{"start_time": 1, "end_time": 2, "nframes": []}"#;
     say(&mut agent, &block(&[SCAN, &frame_select(arguments), ZOOM]));
-    let states: Vec<CallState> = agent.calls().iter().map(|call| call.state).collect();
+    let states: Vec<CallState> = agent.calls().map(|call| call.state).collect();
     assert_eq!(states, [CallState::Waiting, CallState::Raised]);
 }
 
@@ -196,7 +196,7 @@ fn one_call_that_succeeds_carries_the_others() {
     let second = selection(agent.handle(Input::Selected(Err(SelectFailed))).unwrap());
     assert_eq!((second.start, second.end, second.nframes), (50.0, 100.0, 2));
     assert_eq!(agent.handle(Input::Selected(Ok(2))), Ok(&Step::Generate));
-    let states: Vec<CallState> = agent.calls().iter().map(|call| call.state).collect();
+    let states: Vec<CallState> = agent.calls().map(|call| call.state).collect();
     assert_eq!(
         states,
         [
@@ -340,6 +340,83 @@ fn a_tool_that_the_host_does_not_know_is_no_call() {
 }
 
 #[test]
+fn an_agent_is_small() {
+    // On a 32-bit core it is smaller still: see tests/no_std.
+    assert!(size_of::<Agent>() <= 640, "{}", size_of::<Agent>());
+}
+
+#[test]
+fn failures_that_the_model_is_told_of_do_not_end_the_run() {
+    let rules = Rules::published().with_failed_calls(FailedCalls::TellModel);
+    let mut agent = Agent::new(rules, VIDEO).with_other_tools();
+    let raises = r#"{"start_time": 1, "end_time": 2, "nframes": null}"#;
+    for call in ["{x}", r#"{"start_time": 0}"#, raises] {
+        assert_eq!(
+            say(&mut agent, &block(&[&frame_select(call)])),
+            &Step::Generate
+        );
+    }
+    // Beside one that raises, the others are carried out.
+    selection(say(&mut agent, &block(&[&frame_select(raises), SCAN])));
+    agent.handle(Input::Selected(Err(SelectFailed))).unwrap();
+    say(
+        &mut agent,
+        &block(&[r#"{"tool": "note", "arguments": {}}"#]),
+    );
+    let step = agent
+        .handle(Input::Returned(Err(ToolFailure::Unknown)))
+        .unwrap();
+    assert_eq!(step, &Step::Generate);
+    // Each costs a turn all the same.
+    let end = say(&mut agent, &block(&[&frame_select("{x}")]));
+    assert_eq!(outcome(end).stop_reason, StopReason::MaxTurnsExceeded);
+
+    let mut agent = Agent::new(rules, VIDEO);
+    assert_eq!(
+        outcome(say(&mut agent, &block(&["{}"]))).stop_reason,
+        StopReason::NoValidToolCall
+    );
+}
+
+#[test]
+fn a_run_never_spends_more_visual_tokens_than_it_has() {
+    // One scan fits; the second is cut to what is left, as over the budget of a call.
+    let rules = Rules::published().with_max_run_visual_tokens(200);
+    let mut agent = Agent::new(rules, VIDEO);
+    assert_eq!(
+        selection(say(&mut agent, &block(&[SCAN]))).visual_tokens(),
+        120
+    );
+    agent.handle(Input::Selected(Ok(8))).unwrap();
+    assert_eq!(agent.visual_tokens_left(), 80);
+    let cut = selection(say(&mut agent, &block(&[SCAN])));
+    assert!(cut.nframes < 8 && cut.visual_tokens() <= 80, "{cut:?}");
+
+    let mut agent = Agent::new(rules.with_max_run_visual_tokens(0), VIDEO);
+    let end = say(&mut agent, &block(&[SCAN]));
+    assert_eq!(outcome(end).stop_reason.to_string(), "visual_budget_spent");
+}
+
+#[test]
+fn pictures_of_a_tool_count_and_must_fit() {
+    let rules = Rules::published().with_max_run_visual_tokens(100);
+    let mut agent = Agent::new(rules, VIDEO).with_other_tools();
+    let crop = r#"{"tool": "crop", "arguments": {}}"#;
+    say(&mut agent, &block(&[crop, crop]));
+    let images = Input::ReturnedImages {
+        images: 2,
+        visual_tokens: 60,
+    };
+    agent.handle(images).unwrap();
+    assert_eq!((agent.tally().frames, agent.visual_tokens_left()), (2, 40));
+    assert_eq!(agent.handle(images), Ok(&Step::Generate));
+    let states: Vec<CallState> = agent.calls().map(|call| call.state).collect();
+    let refused = CallState::Failed(CallError::VisualBudgetSpent);
+    assert_eq!(states, [CallState::Done(2), refused]);
+    assert_eq!((agent.tally().frames, agent.visual_tokens_left()), (2, 40));
+}
+
+#[test]
 fn stop_reasons_are_read_back_from_their_names() {
     for name in [
         "answer_found",
@@ -348,7 +425,10 @@ fn stop_reasons_are_read_back_from_their_names() {
         "max_turns_exceeded",
         "exception",
         "openai_bad_request",
+        "cancelled",
+        "deadline_exceeded",
         "no_nframes",
+        "visual_budget_spent",
         "no_nframes; arguments_not_json",
     ] {
         let reason: StopReason = name.parse().unwrap();
@@ -366,6 +446,7 @@ fn stop_reasons_are_read_back_from_their_names() {
         "answered",
         "no_nframes;no_nframes",
         "no_nframes; ",
+        "; no_nframes",
         "answer_found; exception",
     ] {
         assert!(name.parse::<StopReason>().is_err(), "{name}");
@@ -418,7 +499,8 @@ enum Given {
     Reply(String, u32),
     Selected(Result<u32, ()>),
     Returned(Option<bool>),
-    Abort(bool),
+    Images(u32, u64),
+    Abort(Abort),
 }
 
 fn given() -> impl Strategy<Value = Given> {
@@ -426,7 +508,15 @@ fn given() -> impl Strategy<Value = Given> {
         6 => (reply(), any::<u32>()).prop_map(|(reply, tokens)| Given::Reply(reply, tokens)),
         9 => any::<Result<u32, ()>>().prop_map(Given::Selected),
         6 => any::<Option<bool>>().prop_map(Given::Returned),
-        1 => any::<bool>().prop_map(Given::Abort),
+        3 => (any::<u32>(), prop_oneof![0..500u64, any::<u64>()])
+            .prop_map(|(images, tokens)| Given::Images(images, tokens)),
+        1 => prop_oneof![
+            Just(Abort::BadRequest),
+            Just(Abort::Cancelled),
+            Just(Abort::DeadlineExceeded),
+            Just(Abort::Exception),
+        ]
+        .prop_map(Given::Abort),
     ]
 }
 
@@ -435,9 +525,16 @@ proptest! {
     fn any_input_in_any_order_leaves_a_sound_agent(
         inputs in prop::collection::vec(given(), 0..60),
         other_tools: bool,
+        tells: bool,
+        budget in prop_oneof![Just(Rules::UNLIMITED), 0..3000u64],
         max_turns in 0u32..9,
     ) {
-        let mut agent = Agent::new(Rules::published().with_max_turns(max_turns), VIDEO);
+        let failed_calls = if tells { FailedCalls::TellModel } else { FailedCalls::EndRun };
+        let rules = Rules::published()
+            .with_max_turns(max_turns)
+            .with_max_run_visual_tokens(budget)
+            .with_failed_calls(failed_calls);
+        let mut agent = Agent::new(rules, VIDEO);
         if other_tools {
             agent = agent.with_other_tools();
         }
@@ -451,15 +548,21 @@ proptest! {
                 Given::Returned(Some(true)) => Input::Returned(Ok(())),
                 Given::Returned(Some(false)) => Input::Returned(Err(ToolFailure::Failed)),
                 Given::Returned(None) => Input::Returned(Err(ToolFailure::Unknown)),
-                Given::Abort(true) => Input::Abort(Abort::BadRequest),
-                Given::Abort(false) => Input::Abort(Abort::Exception),
+                Given::Images(images, visual_tokens) => Input::ReturnedImages {
+                    images: *images,
+                    visual_tokens: *visual_tokens,
+                },
+                Given::Abort(abort) => Input::Abort(*abort),
             };
             let before = agent.clone();
             let fits = matches!(
                 (before.step().kind(), input.kind()),
                 (StepKind::Generate, InputKind::Generated | InputKind::Abort)
                     | (StepKind::SelectFrames, InputKind::Selected | InputKind::Abort)
-                    | (StepKind::CallTool, InputKind::Returned | InputKind::Abort)
+                    | (
+                        StepKind::CallTool,
+                        InputKind::Returned | InputKind::ReturnedImages | InputKind::Abort,
+                    )
             );
             let result = agent.handle(input).is_ok();
             prop_assert_eq!(result, fits);
@@ -467,8 +570,11 @@ proptest! {
                 prop_assert_eq!(&agent, &before);
             }
             prop_assert!(agent.tally().num_rounds <= max_turns);
+            prop_assert!(agent.tally().estimated_visual_tokens <= budget);
+            prop_assert!(agent.calls().len() <= MAX_CALLS);
             match agent.step() {
                 Step::Done(outcome) => {
+                    prop_assert!(!tells || !matches!(outcome.stop_reason, StopReason::CallsFailed(_)));
                     let found = outcome.stop_reason == StopReason::AnswerFound;
                     prop_assert_eq!(outcome.answer.is_some(), found);
                     prop_assert_eq!(&outcome.tally, agent.tally());

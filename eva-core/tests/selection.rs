@@ -283,7 +283,8 @@ proptest! {
         };
         let info = VideoInfo { duration, width: size.0, height: size.1, fps: 0.0 };
         let rules = Rules {
-            max_turns: 1, max_visual_tokens: limits.0, reduced_side: limits.1, max_frames: limits.2,
+            max_visual_tokens: limits.0, reduced_side: limits.1, max_frames: limits.2,
+            ..Rules::published()
         };
         for rules in [rules, Rules::published()] {
             if let Ok(s) = Selection::plan(&call, &info, &rules) {
@@ -299,6 +300,26 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn any_window_whatsoever_has_times_and_labels(
+        window in (number(), number()),
+        nframes: u32,
+        size in (any::<u32>(), any::<u32>()),
+        index: u32,
+    ) {
+        let s = Selection::uniform(window.0, window.1, nframes, size.0, size.1);
+        prop_assert!(s.nframes >= 1);
+        prop_assert_eq!(s.times().len(), s.nframes as usize);
+        prop_assert!(s.visual_tokens() >= 1);
+        let time = s.time(index);
+        // As `Selection::plan` has them; beyond, differences and products leave the `f64`s.
+        let believed = 0.0..=VideoInfo::MAX_DURATION;
+        if believed.contains(&s.start) && believed.contains(&s.end) && s.start <= s.end {
+            prop_assert!(index >= s.nframes || time >= s.start && time <= s.end, "{time}");
+        }
+        let _ = Label(s.label_seconds(index)).to_string();
     }
 
     #[test]

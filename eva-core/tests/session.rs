@@ -364,6 +364,9 @@ impl Tool for Notes {
     fn name(&self) -> &str {
         "note"
     }
+    fn description(&self) -> &str {
+        "Keeps a note."
+    }
     fn call(&mut self, arguments: &str, out: &mut dyn fmt::Write) -> Result<(), Broken> {
         let mut notes = self.0.lock().unwrap();
         if arguments.contains("forget") {
