@@ -105,23 +105,23 @@ impl DeviceChoice {
             let sum = burn::tensor::Tensor::<1>::ones([2], &device).sum();
             (sum.try_into_scalar::<f32>().ok() == Some(2.0)).then_some(device)
         };
-        // The error says all of it: the panic need not be printed too.
+        // The first panic says why, and it may be that of a thread of Burn's; the error says it, so
+        // that none need be printed.
+        let first = std::sync::Arc::new(std::sync::OnceLock::new());
         let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| ()));
+        std::panic::set_hook(Box::new({
+            let first = first.clone();
+            move |panic| {
+                let line = panic.payload_as_str().and_then(|text| text.lines().next());
+                first.get_or_init(|| line.unwrap_or("it failed").to_owned());
+            }
+        }));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
         std::panic::set_hook(hook);
         let reason = match result {
             Ok(Some(device)) => return Ok(device),
             Ok(None) => "it computes 1 + 1 wrongly".to_owned(),
-            Err(panic) => panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("it failed without a reason")
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            Err(_) => first.get().cloned().unwrap_or_default(),
         };
         Err(DeviceError::Unavailable {
             device: self.to_string(),
