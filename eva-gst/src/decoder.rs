@@ -205,6 +205,11 @@ impl Decoder {
         Some((time, reason))
     }
 
+    #[cfg(test)]
+    pub(crate) fn element(&self) -> gst::Element {
+        self.element.clone()
+    }
+
     fn error(&self) -> Option<GstError> {
         let message = self.bus.pop_filtered(&[gst::MessageType::Error])?;
         match message.view() {

@@ -16,6 +16,13 @@ pub enum GstError {
         /// What GStreamer said.
         message: String,
     },
+    /// The call was stopped through a [`CancelHandle`](crate::CancelHandle). The source can be asked
+    /// again.
+    #[error("{file}: the call was cancelled; ask again for what is still wanted")]
+    Cancelled {
+        /// The video.
+        file: String,
+    },
     /// The data around a time cannot be read or decoded: the file is truncated or has bit rot.
     #[error(
         "{file}: no frame can be decoded at {at:.3} s ({reason}); the file is damaged there: fetch it again or ask for other times"
@@ -201,6 +208,11 @@ impl GstError {
                 package: "gstreamer1.0-plugins-good".to_owned(),
             }),
         }
+    }
+
+    /// Whether the call must end here, where other errors leave something to be tried.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Cancelled { .. } | Self::Timeout { .. })
     }
 
     /// A format that no decoder takes.

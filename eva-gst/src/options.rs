@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::CancelHandle;
+
 /// Which frame answers a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FrameRule {
@@ -24,23 +26,26 @@ pub enum FrameRule {
 #[non_exhaustive]
 pub struct GstOptions {
     /// The longest wait without any progress before [`GstError::Timeout`](crate::GstError::Timeout);
-    /// 10 seconds by default.
+    /// 30 seconds by default.
     pub timeout: Duration,
     /// Which frame answers a time.
     pub rule: FrameRule,
+    /// Stops calls of the source, its opening included; by default the source makes its own.
+    pub cancel: Option<CancelHandle>,
 }
 
 impl Default for GstOptions {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
             rule: FrameRule::default(),
+            cancel: None,
         }
     }
 }
 
 impl GstOptions {
-    /// The defaults: 10 seconds without progress, the frame on display.
+    /// The defaults: 30 seconds without progress, the frame on display.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -57,6 +62,13 @@ impl GstOptions {
     #[must_use]
     pub fn with_rule(mut self, rule: FrameRule) -> Self {
         self.rule = rule;
+        self
+    }
+
+    /// Lets `cancel` stop calls of the source, its opening included.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: &CancelHandle) -> Self {
+        self.cancel = Some(cancel.clone());
         self
     }
 }

@@ -7,6 +7,7 @@ use eva_core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
 use gstreamer as gst;
 
 use crate::GstError;
+use crate::cancel::{CancelHandle, Stop};
 use crate::container::Container;
 use crate::decoder::{Decoder, Picture};
 use crate::frame::{Converter, Orientation};
@@ -41,6 +42,7 @@ pub struct GstSource {
     survey: Survey,
     info: VideoInfo,
     rule: FrameRule,
+    stop: Stop,
 }
 
 /// The demuxer, and whether it may be sought in.
@@ -140,7 +142,9 @@ impl GstSource {
         gst::init().map_err(|error| GstError::Start {
             reason: error.to_string(),
         })?;
-        let mut demux = Demux::open(location, file.clone(), options.timeout)?;
+        let stop = Stop::new(options.cancel.clone().unwrap_or_default());
+        let _running = stop.begin();
+        let mut demux = Demux::open(location, file.clone(), options.timeout, stop.clone())?;
         let Some(head) = demux.next()? else {
             return Err(demux.bus_error().unwrap_or_else(|| GstError::NotVideo {
                 file,
@@ -172,11 +176,18 @@ impl GstSource {
             orientation,
             survey,
             rule: options.rule,
+            stop: stop.clone(),
         };
         if width == 0 || height == 0 {
             source.measure()?;
         }
         Ok(source)
+    }
+
+    /// Stops a call of this source from another thread.
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.stop.handle().clone()
     }
 
     /// Pushes the frames on display at `times` (seconds from the first displayed frame) into
@@ -186,8 +197,8 @@ impl GstSource {
     ///
     /// # Errors
     /// [`GstError::Selection`] for a time that is not a number or a size of zero,
-    /// [`GstError::Damaged`] when no frame can be decoded at one of the times; frames pushed before
-    /// remain valid.
+    /// [`GstError::Damaged`] when no frame can be decoded at one of the times,
+    /// [`GstError::Cancelled`] when another thread asked for it; frames pushed before remain valid.
     pub fn frames_at(
         &mut self,
         times: &[f64],
@@ -196,6 +207,7 @@ impl GstSource {
         sink: &mut dyn FnMut(Frame<RgbImage>),
     ) -> Result<(), GstError> {
         self.check(times, width, height)?;
+        let _running = self.stop.begin();
         let asked: Vec<i64> = times.iter().map(|time| self.target(*time)).collect();
         let mut order: Vec<usize> = (0..asked.len()).collect();
         order.sort_by_key(|index| asked.get(*index).copied());
@@ -276,6 +288,7 @@ impl GstSource {
             }
             undrained = run.unfinished;
             for packet in run.needed() {
+                self.stop.check(&self.file)?;
                 self.decoder.feed(packet)?;
                 answered += self.deliver(sink)?;
             }
