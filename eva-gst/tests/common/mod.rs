@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use eva_core::{Frame, Pixels, RgbImage};
-use eva_gst::GstSource;
+use eva_gst::{GstOptions, GstSource};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
@@ -232,10 +232,28 @@ pub(crate) fn questions(clip: &Clip<'_>, slack: u64) -> Vec<Vec<u64>> {
 
 /// Asks all [`questions`] of one open source and fails with whatever is wrong.
 pub(crate) fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSource {
-    let mut source = GstSource::open(path).unwrap();
+    // Once decoding each question anew, once with what the questions before it left.
+    assert_exact_with(path, clip, slack, &GstOptions::new().with_cache_bytes(0));
+    assert_exact_with(path, clip, slack, &GstOptions::new())
+}
+
+/// [`assert_exact`] on a source with options.
+pub(crate) fn assert_exact_with(
+    path: &Path,
+    clip: &Clip<'_>,
+    slack: u64,
+    options: &GstOptions,
+) -> GstSource {
+    let mut source = GstSource::open_with(path, options).unwrap();
+    assert_exact_source(&mut source, clip, slack, &path.display().to_string());
+    source
+}
+
+/// [`assert_exact`] on an open source.
+pub(crate) fn assert_exact_source(source: &mut GstSource, clip: &Clip<'_>, slack: u64, name: &str) {
     let mut errors = Vec::new();
     for (i, times) in questions(clip, slack).iter().enumerate() {
-        for error in wrong(&mut source, clip, times, slack) {
+        for error in wrong(source, clip, times, slack) {
             errors.push(format!("question {i}: {error}"));
         }
     }
@@ -247,11 +265,9 @@ pub(crate) fn assert_exact(path: &Path, clip: &Clip<'_>, slack: u64) -> GstSourc
         .join("\n");
     assert!(
         errors.is_empty(),
-        "{}: {} wrong:\n{shown}",
-        path.display(),
+        "{name}: {} wrong:\n{shown}",
         errors.len()
     );
-    source
 }
 
 /// Runs `work` and fails when it takes longer than `limit`.
