@@ -65,7 +65,11 @@ pub(crate) fn survey(
         let mut read = start.into_iter();
         while let Some(packet) = match read.next() {
             Some(packet) => Some(packet),
-            None => demux.next()?,
+            None => match demux.next() {
+                // Damage ends a video that must be read in order; what lies before it is good.
+                Err(error) if !error.is_final() && !times.is_empty() => None,
+                next => next?,
+            },
         } {
             span.add(&packet);
             times.push(packet.time);

@@ -251,7 +251,6 @@ fn a_sparse_file_of_4_gigabytes_ends_soon() {
         None,
         Some(format!("{h264} ! mp4mux")),
         Some(format!("{h264} ! mp4mux faststart=true")),
-        Some(format!("{h264} ! matroskamux")),
     ] {
         match &encode {
             None => drop(File::create(&path).unwrap()),
