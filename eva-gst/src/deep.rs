@@ -27,7 +27,7 @@ impl Deep {
     }
 
     /// Writes `frame` into `rgb`, rows of `row` bytes.
-    pub(crate) fn to_rgb(
+    pub(crate) fn write_rgb(
         &mut self,
         frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
         rgb: &mut [u8],
@@ -143,7 +143,7 @@ mod tests {
         let mut rgb = vec![0; 37 * 21 * 3];
         let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt601);
         Deep::default()
-            .to_rgb(&frame, &mut rgb, 37 * 3, range, matrix)
+            .write_rgb(&frame, &mut rgb, 37 * 3, range, matrix)
             .unwrap();
         [
             rgb[..3].try_into().unwrap(),

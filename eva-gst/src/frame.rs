@@ -197,7 +197,7 @@ impl Converter {
                 yuv::yuv400_to_rgb(&plane, rgb, row, range, matrix)
             }
             format if Deep::reads(format) => {
-                self.deep.to_rgb(&frame, rgb, row, range, matrix)?;
+                self.deep.write_rgb(&frame, rgb, row, range, matrix)?;
                 return Ok((width, height));
             }
             _ => {

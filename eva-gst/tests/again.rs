@@ -127,12 +127,11 @@ fn decoding_side_by_side_gives_the_same_frames() {
             assert_exact_with(&path, &clip, 1_000_000, &options);
         }
         let seconds: Vec<f64> = (0..40).map(|i| f64::from(i * 7 % 40) / 10.0).collect();
-        let mut pixels = [1, 4].map(|threads| {
+        let [serial, parallel] = [1, 4].map(|threads| {
             let options = GstOptions::new().with_threads(threads).with_cache_bytes(0);
             let mut source = GstSource::open_with(&path, &options).unwrap();
             ask(&mut source, &seconds, (100, 60)).0
         });
-        let [serial, parallel] = &mut pixels;
         assert!(serial == parallel, "{name}: pixels differ");
     }
 }

@@ -29,7 +29,7 @@ fn open_and_drop(good: &[PathBuf], bad: &[PathBuf], times: u32) {
             let seconds = [0.1, 1.5, 3.0];
             source.frames_at(&seconds, 16, 8, &mut |_| {}).unwrap();
         }
-        if i % 5 == 0 {
+        if i.is_multiple_of(5) {
             // Dropped in the middle of a call that was stopped.
             let handle = source.cancel_handle();
             let outcome = source.frames_at(&[0.5, 1.0, 3.5], 16, 8, &mut |_| {

@@ -148,7 +148,7 @@ fn mutate(whole: &[u8], boxes: &[Mp4Box], turn: usize, dice: &mut Dice) -> (Vec<
             format!("{extreme:#x} at {at}")
         }
     };
-    if boxes.is_empty() || turn % 2 == 0 {
+    if boxes.is_empty() || turn.is_multiple_of(2) {
         return (bytes, what);
     }
     // MP4: something that is wrong with one of its boxes instead.
