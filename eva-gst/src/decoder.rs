@@ -106,6 +106,10 @@ impl Drop for Decoder {
         if let Err(error) = self.element.set_state(gst::State::Null) {
             tracing::warn!(%error, "a decoder did not stop");
         }
+        // Messages that nobody took refer to the element, which refers to the bus: neither would
+        // ever be freed, nor the bus's two open files.
+        self.bus.set_flushing(true);
+        self.element.set_bus(None);
         let _ = self.feed.set_active(false);
     }
 }
