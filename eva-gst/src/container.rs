@@ -1,7 +1,7 @@
 //! What GStreamer does not tell of a file's container: [`Container`].
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Kinds of container that are read differently.
@@ -19,14 +19,22 @@ pub(crate) enum Container {
 impl Container {
     /// Reads the outermost boxes of the file, if it has any.
     pub(crate) fn of(path: &Path) -> Self {
-        read(path).unwrap_or(Self::Other)
+        let read = || {
+            let file = File::open(path)?;
+            let length = file.metadata()?.len();
+            read(file, length)
+        };
+        read().unwrap_or(Self::Other)
+    }
+
+    /// Reads the outermost boxes as far as `head`, the file's first bytes, holds them.
+    pub(crate) fn of_bytes(head: &[u8]) -> Self {
+        read(Cursor::new(head), head.len() as u64).unwrap_or(Self::Other)
     }
 }
 
 /// Looks for the box `mvex` in `moov`, which announces fragments.
-fn read(path: &Path) -> std::io::Result<Container> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
+fn read(mut file: impl Read + Seek, length: u64) -> std::io::Result<Container> {
     let mut end = length;
     let mut at = 0_u64;
     let mut found = Container::Other;
@@ -53,6 +61,10 @@ fn read(path: &Path) -> std::io::Result<Container> {
                 found = Container::Mp4;
                 end = length.min(at.saturating_add(size));
                 at += header;
+            }
+            (b"ftyp", 8..) => {
+                found = Container::Mp4;
+                at = at.saturating_add(size);
             }
             (_, 8..) => at = at.saturating_add(size),
             _ => break,

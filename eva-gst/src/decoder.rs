@@ -106,15 +106,20 @@ impl Drop for Decoder {
         if let Err(error) = self.element.set_state(gst::State::Null) {
             tracing::warn!(%error, "a decoder did not stop");
         }
+        // Messages that nobody took refer to the element, which refers to the bus: neither would
+        // ever be freed, nor the bus's two open files.
+        self.bus.set_flushing(true);
+        self.element.set_bus(None);
         let _ = self.feed.set_active(false);
     }
 }
 
 impl Decoder {
-    /// The best decoder installed for `caps`.
-    pub(crate) fn new(file: &str, caps: &gst::CapsRef) -> Result<Self, GstError> {
+    /// The best decoder installed for `caps`, working in so many threads if it knows how to.
+    pub(crate) fn new(file: &str, caps: &gst::CapsRef, threads: usize) -> Result<Self, GstError> {
         let mut refused = None;
         for element in candidates(caps) {
+            set_threads(&element, threads);
             match Self::with_element(file, element) {
                 Ok(decoder) => return Ok(decoder),
                 Err(error) => refused = Some(error),
@@ -130,6 +135,11 @@ impl Decoder {
         output.last = None;
         output.lost = None;
         output.done.clear();
+    }
+
+    /// Forgets the targets after `until`: another run answers them.
+    pub(crate) fn forget_after(&mut self, until: i64) {
+        lock(&self.output).targets.retain(|target| *target <= until);
     }
 
     /// Says that the next packet is not the one after the last: what is on display is unknown.
@@ -203,6 +213,11 @@ impl Decoder {
             _ => "the decoder gives no picture".to_owned(),
         };
         Some((time, reason))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn element(&self) -> gst::Element {
+        self.element.clone()
     }
 
     fn error(&self) -> Option<GstError> {
@@ -319,6 +334,18 @@ fn sink_pad(output: &Arc<Mutex<Output>>) -> gst::Pad {
             _ => gst::Pad::query_default(pad, parent, query),
         })
         .build()
+}
+
+/// Tells a decoder in how many threads to work; each library has its own name for that.
+fn set_threads(element: &gst::Element, threads: usize) {
+    for name in ["max-threads", "n-threads", "threads"] {
+        let kind = element.find_property(name).map(|spec| spec.value_type());
+        if kind == Some(i32::static_type()) {
+            element.set_property(name, i32::try_from(threads).unwrap_or(i32::MAX).min(16));
+        } else if kind == Some(u32::static_type()) {
+            element.set_property(name, u32::try_from(threads).unwrap_or(u32::MAX).min(16));
+        }
+    }
 }
 
 /// Decoder elements that take `caps`, best first. Hardware decoders are left out: they work in

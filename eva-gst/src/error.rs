@@ -16,6 +16,13 @@ pub enum GstError {
         /// What GStreamer said.
         message: String,
     },
+    /// The call was stopped through a [`CancelHandle`](crate::CancelHandle). The source can be asked
+    /// again.
+    #[error("{file}: the call was cancelled; ask again for what is still wanted")]
+    Cancelled {
+        /// The video.
+        file: String,
+    },
     /// The data around a time cannot be read or decoded: the file is truncated or has bit rot.
     #[error(
         "{file}: no frame can be decoded at {at:.3} s ({reason}); the file is damaged there: fetch it again or ask for other times"
@@ -44,6 +51,14 @@ pub enum GstError {
         /// The Debian or Ubuntu package that usually has it.
         package: String,
     },
+    /// The server at this address does not answer, or not with the file.
+    #[error("{file}: cannot be fetched ({reason}); check the address and the server")]
+    Network {
+        /// The address.
+        file: String,
+        /// What was reported.
+        reason: String,
+    },
     /// GStreamer has no decoder for this video format.
     #[error("{file}: gstreamer has no decoder for {caps}; install {package}")]
     NoDecoder {
@@ -53,6 +68,15 @@ pub enum GstError {
         caps: String,
         /// The Debian or Ubuntu package that usually has it.
         package: String,
+    },
+    /// The server at this address does not serve parts of files (HTTP range requests), which
+    /// looking at single frames takes.
+    #[error(
+        "{file}: the server does not serve parts of files; download it and open it as a file, or use a server with range requests"
+    )]
+    NoRanges {
+        /// The address.
+        file: String,
     },
     /// The stream does not say when its frames are shown (a raw H.264 stream, for example).
     #[error(
@@ -69,7 +93,7 @@ pub enum GstError {
         file: String,
     },
     /// Nothing is there.
-    #[error("{file}: no such file; check the path")]
+    #[error("{file}: no such file; check the path or address")]
     NotFound {
         /// The video.
         file: String,
@@ -146,8 +170,11 @@ impl GstError {
             };
         }
         if let Some(kind) = error.kind::<gst::ResourceError>() {
+            let remote = file.contains("://");
             return match kind {
                 gst::ResourceError::NotFound => Self::NotFound { file },
+                gst::ResourceError::Seek if remote => Self::NoRanges { file },
+                _ if remote => Self::Network { file, reason },
                 gst::ResourceError::OpenRead
                 | gst::ResourceError::Read
                 | gst::ResourceError::NotAuthorized => Self::Unreadable { file, reason },
@@ -201,6 +228,17 @@ impl GstError {
                 package: "gstreamer1.0-plugins-good".to_owned(),
             }),
         }
+    }
+
+    /// Whether the call must end here, where other errors leave something to be tried.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled { .. }
+                | Self::Network { .. }
+                | Self::NoRanges { .. }
+                | Self::Timeout { .. }
+        )
     }
 
     /// A format that no decoder takes.

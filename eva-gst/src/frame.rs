@@ -8,6 +8,7 @@ use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
 use yuv::{YuvRange, YuvStandardMatrix};
 
 use crate::decoder::Picture;
+use crate::deep::Deep;
 
 /// How a stored picture must be turned to be seen upright.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,6 +76,7 @@ impl Orientation {
 #[derive(Default)]
 pub(crate) struct Converter {
     rgb: Vec<u8>,
+    deep: Deep,
     resizer: fir::Resizer,
 }
 
@@ -194,6 +196,10 @@ impl Converter {
                 };
                 yuv::yuv400_to_rgb(&plane, rgb, row, range, matrix)
             }
+            format if Deep::reads(format) => {
+                self.deep.write_rgb(&frame, rgb, row, range, matrix)?;
+                return Ok((width, height));
+            }
             _ => {
                 drop(frame);
                 *rgb = by_gstreamer(picture)?;
@@ -229,7 +235,7 @@ fn matrix(picture: &Picture) -> YuvStandardMatrix {
     }
 }
 
-/// Rarer layouts (10 bits and more, packed, RGB) take GStreamer's own converter.
+/// Rarer layouts (12 bits and more, packed, RGB) take GStreamer's own converter.
 fn by_gstreamer(picture: &Picture) -> Result<Vec<u8>, String> {
     let refused = || {
         format!(

@@ -20,19 +20,30 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod cache;
+mod cancel;
 mod container;
 mod decoder;
+mod deep;
+mod delivery;
+mod engine;
 mod error;
 mod frame;
+mod graph;
 mod location;
 mod options;
 mod packet;
 mod pipeline;
 mod planner;
+mod reader;
 mod reorder;
 mod source;
+mod stats;
 mod survey;
+mod worker;
 
+pub use cancel::CancelHandle;
 pub use error::GstError;
 pub use options::{FrameRule, GstOptions};
 pub use source::GstSource;
+pub use stats::Stats;

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::CancelHandle;
+
 /// Which frame answers a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FrameRule {
@@ -24,26 +26,51 @@ pub enum FrameRule {
 #[non_exhaustive]
 pub struct GstOptions {
     /// The longest wait without any progress before [`GstError::Timeout`](crate::GstError::Timeout);
-    /// 10 seconds by default.
+    /// 30 seconds by default.
     pub timeout: Duration,
     /// Which frame answers a time.
     pub rule: FrameRule,
+    /// Bytes of pictures kept in memory for later calls, 256 MiB by default; 0 keeps none.
+    ///
+    /// Three quarters are for decoded pictures, which answer later calls at any size (1.4 MB each
+    /// at 1280 x 720); the rest is for delivered frames much smaller than their pictures.
+    pub cache_bytes: usize,
+    /// How many threads decode at once; 0, the default, takes as many as the machine has cores, but
+    /// at most 8.
+    ///
+    /// Parts of the video that do not depend on each other are decoded side by side. The frames are
+    /// the same with any number. Each thread has a decoder with memory of its own.
+    pub threads: usize,
+    /// Stops calls of the source, its opening included; by default the source makes its own.
+    pub cancel: Option<CancelHandle>,
 }
 
 impl Default for GstOptions {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
             rule: FrameRule::default(),
+            cache_bytes: 256 << 20,
+            threads: 0,
+            cancel: None,
         }
     }
 }
 
 impl GstOptions {
-    /// The defaults: 10 seconds without progress, the frame on display.
+    /// The defaults: 30 seconds without progress, the frame on display, 256 MiB of pictures kept,
+    /// a thread for each core.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// [`threads`](Self::threads) with the default resolved.
+    pub(crate) fn decoder_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
+            threads => threads,
+        }
     }
 
     /// Sets the longest wait without any progress.
@@ -57,6 +84,27 @@ impl GstOptions {
     #[must_use]
     pub fn with_rule(mut self, rule: FrameRule) -> Self {
         self.rule = rule;
+        self
+    }
+
+    /// Sets how many bytes of pictures are kept in memory for later calls; 0 keeps none.
+    #[must_use]
+    pub fn with_cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Sets how many threads decode at once; 0 takes as many as the machine has cores, up to 8.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Lets `cancel` stop calls of the source, its opening included.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: &CancelHandle) -> Self {
+        self.cancel = Some(cancel.clone());
         self
     }
 }

@@ -12,7 +12,7 @@
 //! outside the pipeline and is fed what the planner chooses. Seeking a whole pipeline instead would
 //! decode every picture from the keyframe on, for every frame asked.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,47 +22,28 @@ use gstreamer_app as gst_app;
 use gstreamer_app::prelude::*;
 
 use crate::GstError;
-use crate::error::is_picture;
+use crate::cancel::Stop;
+use crate::container::Container;
+use crate::graph::{Found, Graph, Guard, build};
 use crate::location::Location;
 use crate::packet::{Codec, Packet};
 use crate::reorder::Reorder;
 
-/// Compressed pictures that the demuxer may read ahead of us.
-const AHEAD: u32 = 64;
-
 /// How long no thread of the pipeline may be at work before it is taken for dead.
 const DEAD: Duration = Duration::from_millis(300);
-
-/// A pipeline that is in NULL before it is dropped: dropping a running one can block for ever.
-struct Guard(gst::Pipeline);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.set_state(gst::State::Null) {
-            tracing::warn!(%error, "a pipeline did not stop");
-        }
-    }
-}
-
-/// What is learned of the streams while they appear.
-#[derive(Default)]
-struct Found {
-    /// A video stream is linked.
-    video: AtomicBool,
-    /// There is a stream of another kind.
-    other: AtomicBool,
-    /// All streams are known.
-    all: AtomicBool,
-}
 
 /// An open file that yields its video's packets in decode order from any keyframe.
 pub(crate) struct Demux {
     location: Location,
     file: String,
     timeout: Duration,
+    stop: Stop,
     pipeline: Guard,
+    source: gst::Element,
     sink: gst_app::AppSink,
     found: Arc<Found>,
+    /// The source is known to be one that can be read from any place.
+    anywhere: bool,
     codec: Option<(gst::Caps, Codec)>,
     reorder: Reorder,
 }
@@ -73,13 +54,22 @@ impl Demux {
         location: Location,
         file: String,
         timeout: Duration,
+        stop: Stop,
     ) -> Result<Self, GstError> {
-        let (pipeline, sink, found) = build(&location, &file)?;
+        let Graph {
+            pipeline,
+            source,
+            sink,
+            found,
+        } = build(&location, &file, timeout)?;
         let demux = Self {
+            anywhere: matches!(location, Location::Path(_)),
             location,
             file,
             timeout,
+            stop,
             pipeline,
+            source,
             sink,
             found,
             codec: None,
@@ -92,6 +82,7 @@ impl Demux {
     /// The next packet in decode order; `None` at the end of the stream.
     pub(crate) fn next(&mut self) -> Result<Option<Packet>, GstError> {
         loop {
+            self.stop.check(&self.file)?;
             if let Some(packet) = self.reorder.pop(false) {
                 return Ok(Some(packet));
             }
@@ -140,10 +131,11 @@ impl Demux {
 
     /// Starts again at the beginning with a new pipeline.
     pub(crate) fn restart(&mut self) -> Result<(), GstError> {
-        let (pipeline, sink, found) = build(&self.location, &self.file)?;
-        self.pipeline = pipeline;
-        self.sink = sink;
-        self.found = found;
+        let fresh = build(&self.location, &self.file, self.timeout)?;
+        self.pipeline = fresh.pipeline;
+        self.source = fresh.source;
+        self.sink = fresh.sink;
+        self.found = fresh.found;
         self.reorder.clear();
         self.start()
     }
@@ -152,6 +144,12 @@ impl Demux {
     pub(crate) fn seekable(&self) -> bool {
         let mut query = gst::query::Seeking::new(gst::Format::Time);
         self.pipeline.0.query(&mut query) && query.result().0
+    }
+
+    /// What the beginning of the file says of its container, for a file that was not looked into
+    /// before. Known once a packet was read.
+    pub(crate) fn container(&self) -> Container {
+        self.found.container()
     }
 
     /// The container's word on its length, in ns of stream time.
@@ -187,6 +185,14 @@ impl Demux {
                         return Some(self.no_video());
                     }
                     let debug = error.debug();
+                    // What it says of a connection that cannot be made, or breaks.
+                    let failed = error.error().matches(gst::StreamError::Failed);
+                    if failed && self.remote() && error.src() == Some(self.source.upcast_ref()) {
+                        return Some(GstError::Network {
+                            file: self.file.clone(),
+                            reason: "no connection, or it broke".to_owned(),
+                        });
+                    }
                     return Some(GstError::from_message(
                         &self.file,
                         &error.error(),
@@ -198,6 +204,10 @@ impl Demux {
         }
         // Audio that cannot be parsed does not matter as long as there is video.
         missing.filter(|_| self.only_other_streams())
+    }
+
+    fn remote(&self) -> bool {
+        matches!(self.location, Location::Uri(_))
     }
 
     /// Whether all streams are known and none is a video.
@@ -246,18 +256,38 @@ impl Demux {
         }
     }
 
-    fn pull(&self) -> Result<Option<gst::Sample>, GstError> {
+    /// Refuses a server that only sends files from their beginning: most demuxers would wait for
+    /// what never comes, and the others read all of it for every frame.
+    fn check_source(&mut self) -> Result<(), GstError> {
+        if self.anywhere || !self.found.began.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let mut query = gst::query::Seeking::new(gst::Format::Bytes);
+        if self.source.query(&mut query) && !query.result().0 {
+            return Err(GstError::NoRanges {
+                file: self.file.clone(),
+            });
+        }
+        self.anywhere = true;
+        Ok(())
+    }
+
+    fn pull(&mut self) -> Result<Option<gst::Sample>, GstError> {
         let begin = Instant::now();
         let mut alive = begin;
         loop {
+            self.check_source()?;
             let asked = Instant::now();
             let step = gst::ClockTime::from_mseconds(20);
             if let Some(sample) = self.sink.try_pull_sample(step) {
                 return Ok(Some(sample));
             }
             if self.sink.is_eos() {
-                return Ok(None);
+                // A broken connection ends the stream too.
+                let broken = self.bus_error().filter(|_| self.remote());
+                return broken.map_or(Ok(None), Err);
             }
+            self.stop.check(&self.file)?;
             if let Some(error) = self.bus_error() {
                 return Err(error);
             }
@@ -347,74 +377,5 @@ impl Demux {
     }
 }
 
-fn element(name: &str) -> Result<gst::Element, GstError> {
-    gst::ElementFactory::make(name)
-        .build()
-        .map_err(|_| GstError::Start {
-            reason: format!("it has no element {name}"),
-        })
-}
-
-fn build(
-    location: &Location,
-    file: &str,
-) -> Result<(Guard, gst_app::AppSink, Arc<Found>), GstError> {
-    let refused = |_| GstError::Start {
-        reason: "its elements cannot be linked".to_owned(),
-    };
-    let source =
-        match location {
-            Location::Path(path) => {
-                let source = element("filesrc")?;
-                source.set_property("location", path);
-                source
-            }
-            Location::Uri(uri) => gst::Element::make_from_uri(gst::URIType::Src, uri, None)
-                .map_err(|error| GstError::MissingPlugin {
-                    file: file.to_owned(),
-                    what: format!("this kind of address ({})", error.message()),
-                    package: "gstreamer1.0-plugins-good".to_owned(),
-                })?,
-        };
-    let parse = element("parsebin")?;
-    let sink = gst_app::AppSink::builder()
-        .sync(false)
-        .async_(false)
-        .max_buffers(AHEAD)
-        .enable_last_sample(false)
-        .build();
-    // Pictures outside what the container shows are needed where others refer to them.
-    sink.set_drop_out_of_segment(false);
-    let guard = Guard(gst::Pipeline::new());
-    // Nothing here is played in real time.
-    guard.0.use_clock(None::<&gst::Clock>);
-    guard
-        .0
-        .add_many([&source, &parse, sink.upcast_ref()])
-        .map_err(refused)?;
-    source.link(&parse).map_err(refused)?;
-
-    let found = Arc::new(Found::default());
-    let target = sink.downgrade();
-    let seen = Arc::clone(&found);
-    parse.connect_pad_added(move |_, pad| {
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if !is_picture(&caps) {
-            seen.other.store(true, Ordering::SeqCst);
-            return;
-        }
-        if seen.video.load(Ordering::SeqCst) {
-            return;
-        }
-        let input = target.upgrade().and_then(|sink| sink.static_pad("sink"));
-        if let Some(input) = input {
-            match pad.link(&input) {
-                Ok(_) => seen.video.store(true, Ordering::SeqCst),
-                Err(error) => tracing::warn!(%error, "a video stream cannot be linked"),
-            }
-        }
-    });
-    let seen = Arc::clone(&found);
-    parse.connect_no_more_pads(move |_| seen.all.store(true, Ordering::SeqCst));
-    Ok((guard, sink, found))
-}
+#[cfg(test)]
+mod tests;

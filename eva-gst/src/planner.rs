@@ -44,6 +44,9 @@ pub(crate) struct Run {
     pub(crate) packets: Vec<Packet>,
     /// Times of the pictures on display at the targets, ascending.
     pub(crate) wanted: Vec<i64>,
+    /// For each of the targets this run answers, from when until when its picture is known to be on
+    /// display.
+    pub(crate) shown: Vec<Option<(i64, i64)>>,
     /// How many of the targets this run answers.
     pub(crate) covered: usize,
     /// It goes on where the last run ended, in the same GOP.
@@ -162,12 +165,15 @@ impl Planner {
                     break;
                 }
             }
-            if let Some((index, time)) = self.displayed(target) {
+            let displayed = self.displayed(target);
+            if let Some((index, time)) = displayed {
                 end = end.max(index + 1);
                 if run.wanted.last() != Some(&time) {
                     run.wanted.push(time);
                 }
             }
+            run.shown
+                .push(displayed.map(|(_, time)| (time, self.known_until(target))));
             run.covered += 1;
         }
         run.wanted.sort_unstable();
@@ -381,6 +387,24 @@ impl Planner {
         // Two packets of one time (fields, hidden pictures): up to the later one.
         let index = self.window.iter().rposition(|packet| packet.time == time)?;
         Some((index, time))
+    }
+
+    /// Until when the picture on display at `target` is known to stay, once all that is shown at
+    /// `target` was read.
+    fn known_until(&self, target: i64) -> i64 {
+        let mut later: Vec<i64> = self.window.iter().map(|packet| packet.time).collect();
+        later.retain(|time| *time > target);
+        let next = later.iter().min().map_or(i64::MAX, |time| time - 1);
+        // All that is shown before this time was read. Where reading ended, damage may be why.
+        let by_decoding = self.decode_position.map(|at| at - 1);
+        later.sort_unstable_by(|a, b| b.cmp(a));
+        let by_order = later.get(REORDER - 1).map(|time| time - 1);
+        let read = by_decoding.max(by_order).unwrap_or(target).max(target);
+        if self.ended && next < i64::MAX {
+            next
+        } else {
+            next.min(read)
+        }
     }
 
     fn count_bytes(&mut self) {

@@ -1,21 +1,25 @@
 //! A video that can be asked for frames: [`GstSource`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use eva_core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
 use gstreamer as gst;
 
 use crate::GstError;
+use crate::cache::Cache;
+use crate::cancel::{CancelHandle, Stop};
 use crate::container::Container;
-use crate::decoder::{Decoder, Picture};
+use crate::decoder::Decoder;
+use crate::delivery::Delivery;
+use crate::engine::Engine;
 use crate::frame::{Converter, Orientation};
 use crate::location::{Location, check_file};
 use crate::options::{FrameRule, GstOptions};
-use crate::packet::Packet;
 use crate::pipeline::Demux;
-use crate::planner::{Packets, Planner};
+use crate::reader::Reader;
+use crate::stats::Stats;
 use crate::survey::{Survey, survey};
+use crate::worker::{Context, Shape};
 
 /// Frames of one selection at most: more than any model reads, few enough to keep in order.
 const MAX_FRAMES: usize = 65_536;
@@ -30,54 +34,20 @@ const SLACK: i64 = 1_000;
 /// A video file, open for as long as it is asked.
 ///
 /// For each time asked it delivers exactly the frame on display: upright, with square pixels, as
-/// RGB. See [`GstOptions`] for what can be chosen.
+/// RGB. What was decoded is kept for later calls as far as memory is given for it. See
+/// [`GstOptions`] for what can be chosen.
 pub struct GstSource {
-    file: String,
-    reader: Reader,
-    planner: Planner,
-    decoder: Decoder,
+    context: Context,
+    engine: Engine,
+    cache: Cache,
     converter: Converter,
     orientation: Orientation,
     survey: Survey,
     info: VideoInfo,
     rule: FrameRule,
-}
-
-/// The demuxer, and whether it may be sought in.
-struct Reader {
-    demux: Demux,
-    seekable: bool,
-}
-
-impl Packets for Reader {
-    fn next(&mut self) -> Result<Option<Packet>, GstError> {
-        match self.demux.next() {
-            // Damage ends the stream where it stands; what was read before it is good. The next
-            // seek starts over with a new pipeline.
-            Err(
-                GstError::Damaged { reason, .. }
-                | GstError::Bus {
-                    message: reason, ..
-                },
-            ) => {
-                tracing::warn!(%reason, "the file is damaged");
-                Ok(None)
-            }
-            other => other,
-        }
-    }
-
-    fn seek(&mut self, time: i64) -> Result<(), GstError> {
-        self.demux.seek(time)
-    }
-
-    fn restart(&mut self) -> Result<(), GstError> {
-        self.demux.restart()
-    }
-
-    fn seekable(&self) -> bool {
-        self.seekable
-    }
+    /// Frames delivered, and those of them that came from the cache.
+    frames: u64,
+    hits: u64,
 }
 
 impl GstSource {
@@ -97,7 +67,7 @@ impl GstSource {
         let path = path.as_ref();
         let file = path.display().to_string();
         check_file(path, &file)?;
-        let container = Container::of(path);
+        let container = Some(Container::of(path));
         Self::start(Location::Path(path.to_owned()), file, container, options)
     }
 
@@ -123,25 +93,24 @@ impl GstSource {
             })?;
             return Self::open_with(path, options);
         }
-        Self::start(
-            Location::Uri(uri.to_owned()),
-            uri.to_owned(),
-            Container::Other,
-            options,
-        )
+        Self::start(Location::Uri(uri.to_owned()), uri.to_owned(), None, options)
     }
 
     fn start(
         location: Location,
         file: String,
-        container: Container,
+        container: Option<Container>,
         options: &GstOptions,
     ) -> Result<Self, GstError> {
         gst::init().map_err(|error| GstError::Start {
             reason: error.to_string(),
         })?;
-        let mut demux = Demux::open(location, file.clone(), options.timeout)?;
-        let Some(head) = demux.next()? else {
+        let stop = Stop::new(options.cancel.clone().unwrap_or_default());
+        let _running = stop.begin();
+        let mut demux = Demux::open(location, file.clone(), options.timeout, stop.clone())?;
+        let first = demux.next()?;
+        let container = container.unwrap_or_else(|| demux.container());
+        let Some(head) = first else {
             return Err(demux.bus_error().unwrap_or_else(|| GstError::NotVideo {
                 file,
                 reason: "its video stream is empty".to_owned(),
@@ -151,11 +120,17 @@ impl GstSource {
         let orientation = demux
             .orientation()
             .map_or_else(Orientation::default, |tag| Orientation::from_tag(&tag));
-        let decoder = Decoder::new(&file, &caps)?;
+        // Before the whole file may be read: a format without a decoder is refused at once.
+        let decoder = Decoder::new(&file, &caps, options.decoder_threads())?;
         let in_order = container == Container::FragmentedMp4;
         let whole = in_order || options.rule == FrameRule::Published;
         let survey = survey(&mut demux, head, &file, container, whole)?;
         let seekable = !in_order && demux.seekable();
+        let context = Context {
+            file: file.into(),
+            stop,
+            first: survey.first,
+        };
         let (width, height) = display_size(&caps, orientation).unwrap_or((0, 0));
         let mut source = Self {
             info: VideoInfo {
@@ -164,19 +139,46 @@ impl GstSource {
                 height,
                 fps: survey.fps,
             },
-            file,
-            reader: Reader { demux, seekable },
-            planner: Planner::default(),
-            decoder,
+            engine: Engine::new(
+                context.clone(),
+                caps,
+                options.decoder_threads(),
+                decoder,
+                Reader::new(demux, seekable),
+            ),
+            context,
+            cache: Cache::new(options.cache_bytes),
             converter: Converter::default(),
             orientation,
             survey,
             rule: options.rule,
+            frames: 0,
+            hits: 0,
         };
         if width == 0 || height == 0 {
             source.measure()?;
         }
         Ok(source)
+    }
+
+    /// What this source has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let reader = &self.engine.reader;
+        Stats {
+            packets_read: reader.packets(),
+            packets_decoded: self.engine.decoded(),
+            seeks: reader.seeks(),
+            frames: self.frames,
+            cache_hits: self.hits,
+            cached_bytes: self.cache.bytes() as u64,
+        }
+    }
+
+    /// Stops a call of this source from another thread.
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.context.stop.handle().clone()
     }
 
     /// Pushes the frames on display at `times` (seconds from the first displayed frame) into
@@ -186,8 +188,8 @@ impl GstSource {
     ///
     /// # Errors
     /// [`GstError::Selection`] for a time that is not a number or a size of zero,
-    /// [`GstError::Damaged`] when no frame can be decoded at one of the times; frames pushed before
-    /// remain valid.
+    /// [`GstError::Damaged`] when no frame can be decoded at one of the times,
+    /// [`GstError::Cancelled`] when another thread asked for it; frames pushed before remain valid.
     pub fn frames_at(
         &mut self,
         times: &[f64],
@@ -196,154 +198,51 @@ impl GstSource {
         sink: &mut dyn FnMut(Frame<RgbImage>),
     ) -> Result<(), GstError> {
         self.check(times, width, height)?;
-        let asked: Vec<i64> = times.iter().map(|time| self.target(*time)).collect();
-        let mut order: Vec<usize> = (0..asked.len()).collect();
-        order.sort_by_key(|index| asked.get(*index).copied());
-        let targets: Vec<i64> = order
-            .iter()
-            .filter_map(|index| asked.get(*index).copied())
-            .collect();
-
-        let first = self.survey.first;
-        let mut waiting: BTreeMap<usize, Frame<RgbImage>> = BTreeMap::new();
-        let mut next = 0;
-        let mut order = order.into_iter();
-        self.decode(&targets, width, height, &mut |time, pixels| {
-            let Some(index) = order.next() else {
-                return;
-            };
-            let time = (time - first) as f64 / 1e9;
-            waiting.insert(index, Frame { time, pixels });
-            while let Some(frame) = waiting.remove(&next) {
-                sink(frame);
-                next += 1;
-            }
-        })
-    }
-
-    /// Answers ascending targets in order.
-    fn decode(
-        &mut self,
-        targets: &[i64],
-        width: u32,
-        height: u32,
-        sink: &mut dyn FnMut(i64, RgbImage),
-    ) -> Result<(), GstError> {
-        let mut converted: Option<(i64, RgbImage)> = None;
-        self.pictures(targets, &mut |picture, converter, orientation| {
-            // Neighbouring times often show the same frame.
-            let pixels = match &converted {
-                Some((time, pixels)) if *time == picture.time => pixels.clone(),
-                _ => converter.convert(picture, orientation, width, height)?,
-            };
-            converted = Some((picture.time, pixels.clone()));
-            sink(picture.time, pixels);
-            Ok(())
-        })
-    }
-
-    /// Decodes the pictures on display at ascending targets, one for each, in order.
-    fn pictures(
-        &mut self,
-        targets: &[i64],
-        sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
-    ) -> Result<(), GstError> {
-        let outcome = self.run(targets, sink);
-        if outcome.is_err() {
-            self.planner.reset();
-            self.decoder.drain(i64::MIN);
-        }
+        let _running = self.context.stop.begin();
+        let targets: Vec<i64> = times.iter().map(|time| self.target(*time)).collect();
+        let shape = Shape {
+            orientation: self.orientation,
+            width,
+            height,
+        };
+        let mut delivery = Delivery::new(
+            &self.context,
+            &mut self.cache,
+            &mut self.converter,
+            &targets,
+            shape,
+            sink,
+        );
+        delivery.hand_on();
+        let missing = delivery.missing();
+        let outcome = match delivery.outcome() {
+            Ok(()) => self
+                .engine
+                .fetch(&missing, Some(shape), &mut |answer, shown| {
+                    delivery.take(answer, shown);
+                })
+                .and_then(|()| delivery.outcome()),
+            failed => failed,
+        };
+        self.frames += delivery.frames;
+        self.hits += delivery.hits;
         outcome
-    }
-
-    fn run(
-        &mut self,
-        targets: &[i64],
-        sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
-    ) -> Result<(), GstError> {
-        self.decoder.arm(targets.iter().copied());
-        let mut answered = 0;
-        let mut retried = None;
-        let mut undrained = false;
-        let mut rest = targets;
-        while let Some(&target) = rest.first() {
-            let run = self.planner.gather(&mut self.reader, rest)?;
-            if !run.resumed {
-                if undrained {
-                    self.decoder.drain(i64::MIN);
-                }
-                self.decoder.jump();
-            }
-            undrained = run.unfinished;
-            for packet in run.needed() {
-                self.decoder.feed(packet)?;
-                answered += self.deliver(sink)?;
-            }
-            let (covered, left) = rest.split_at(run.covered.min(rest.len()));
-            if let Some(until) = covered.last().filter(|_| !run.unfinished) {
-                self.decoder.drain(*until);
-                answered += self.deliver(sink)?;
-            }
-            rest = left;
-            if let Some((time, reason)) = self.decoder.lost() {
-                // Where a keyframe is damaged, the picture before it stays on display.
-                let begin = run.packets.first().map(|packet| packet.time);
-                match begin.filter(|begin| *begin > self.survey.first) {
-                    Some(begin) if retried != Some(time) => {
-                        retried = Some(time);
-                        rest = targets.get(answered..).unwrap_or_default();
-                        self.decoder.drain(i64::MIN);
-                        self.decoder.arm(rest.iter().copied());
-                        self.planner.retry_before(begin);
-                    }
-                    _ => return Err(self.damaged(time, reason)),
-                }
-            } else if run.covered == 0 && run.packets.is_empty() {
-                return Err(self.damaged(target, "nothing can be read there".to_owned()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands on what came out of the decoder; returns how many targets that answers.
-    fn deliver(
-        &mut self,
-        sink: &mut dyn FnMut(&Picture, &mut Converter, Orientation) -> Result<(), String>,
-    ) -> Result<usize, GstError> {
-        let mut delivered = 0;
-        while let Some(picture) = self.decoder.take() {
-            sink(&picture, &mut self.converter, self.orientation)
-                .map_err(|reason| self.damaged(picture.time, reason))?;
-            delivered += 1;
-        }
-        Ok(delivered)
     }
 
     /// The size of frames from the first decoded one, where the container does not tell.
     fn measure(&mut self) -> Result<(), GstError> {
-        let mut size = None;
-        let first = self.survey.first;
-        self.pictures(&[first], &mut |picture, _, orientation| {
-            size = picture
-                .info
-                .to_caps()
-                .ok()
-                .and_then(|caps| display_size(&caps, orientation));
-            Ok(())
+        let (mut size, orientation, first) = (None, self.orientation, self.survey.first);
+        self.engine.fetch(&[first], None, &mut |answer, _| {
+            let caps = answer.picture.info.to_caps().ok();
+            size = caps.and_then(|caps| display_size(&caps, orientation));
         })?;
-        let (width, height) =
-            size.ok_or_else(|| self.damaged(first, "its pictures have no size".to_owned()))?;
+        let (width, height) = size.ok_or_else(|| {
+            self.context
+                .damaged(first, "its pictures have no size".to_owned())
+        })?;
         self.info.width = width;
         self.info.height = height;
         Ok(())
-    }
-
-    fn damaged(&self, time: i64, reason: String) -> GstError {
-        GstError::Damaged {
-            file: self.file.clone(),
-            at: (time - self.survey.first) as f64 / 1e9,
-            reason,
-        }
     }
 
     fn check(&self, times: &[f64], width: u32, height: u32) -> Result<(), GstError> {
@@ -357,7 +256,7 @@ impl GstSource {
             return Ok(());
         };
         Err(GstError::Selection {
-            file: self.file.clone(),
+            file: self.context.file.to_string(),
             reason,
         })
     }
@@ -403,7 +302,7 @@ impl FrameSource for GstSource {
 impl core::fmt::Debug for GstSource {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("GstSource")
-            .field("file", &self.file)
+            .field("file", &self.context.file)
             .field("info", &self.info)
             .finish_non_exhaustive()
     }

@@ -65,7 +65,11 @@ pub(crate) fn survey(
         let mut read = start.into_iter();
         while let Some(packet) = match read.next() {
             Some(packet) => Some(packet),
-            None => demux.next()?,
+            None => match demux.next() {
+                // Damage ends a video that must be read in order; what lies before it is good.
+                Err(error) if !error.is_final() && !times.is_empty() => None,
+                next => next?,
+            },
         } {
             span.add(&packet);
             times.push(packet.time);
@@ -131,14 +135,16 @@ fn read_tail(demux: &mut Demux, claimed: i64, first: i64, limit: i64) -> Result<
     loop {
         let mut span = Span::new(limit);
         // In a damaged file either may fail far behind the last good packet.
-        if demux.seek(at).is_ok() {
-            loop {
+        match demux.seek(at) {
+            Ok(()) => loop {
                 match demux.next() {
                     Ok(Some(packet)) => span.add(&packet),
-                    Err(error @ GstError::Timeout { .. }) => return Err(error),
+                    Err(error) if error.is_final() => return Err(error),
                     Ok(None) | Err(_) => break,
                 }
-            }
+            },
+            Err(error) if error.is_final() => return Err(error),
+            Err(_) => {}
         }
         if span.last.is_some() || at <= first {
             return Ok(span);

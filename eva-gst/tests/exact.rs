@@ -162,11 +162,69 @@ fn h265_in_mp4() {
 }
 
 #[test]
+fn h265_of_10_bits_in_mp4_and_matroska() {
+    for (name, mux) in [("a.mp4", "mp4mux"), ("a.mkv", "matroskamux")] {
+        let encode = format!(
+            "videoconvert ! video/x-raw,format=I420_10LE ! x265enc key-int-max=50 speed-preset=ultrafast option-string=bframes=2 ! h265parse ! {mux}"
+        );
+        exact(name, &encode, steady(100, 25));
+    }
+}
+
+#[test]
+fn h264_of_10_bits_in_mp4() {
+    let encode = format!(
+        "videoconvert ! video/x-raw,format=I420_10LE ! {} ! mp4mux",
+        h264(50, 2)
+    );
+    exact("a.mp4", &encode, steady(150, 25));
+}
+
+#[test]
+fn av1_in_mp4_and_webm() {
+    let av1 = "av1enc cpu-used=8 usage-profile=realtime keyframe-max-dist=40 threads=1 ! av1parse";
+    for (name, mux) in [("a.mp4", "mp4mux"), ("a.webm", "webmmux")] {
+        exact(name, &format!("{av1} ! {mux}"), steady(100, 25));
+    }
+}
+
+#[test]
+fn webm_and_matroska_without_cues() {
+    exact(
+        "a.webm",
+        "vp8enc keyframe-max-dist=40 deadline=1 cpu-used=8 ! webmmux streamable=true",
+        steady(150, 25),
+    );
+    exact(
+        "a.mkv",
+        &format!("{} ! matroskamux streamable=true", h264(30, 2)),
+        steady(150, 25),
+    );
+}
+
+#[test]
+fn interlaced_h264_in_mp4_and_mpegts() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, mux) in [("a.mp4", "mp4mux"), ("a.ts", "mpegtsmux")] {
+        let clip = Clip {
+            times: steady(150, 25),
+            encode: &format!(
+                "x264enc interlaced=true key-int-max=30 bframes=2 speed-preset=veryfast ! h264parse ! {mux}"
+            ),
+            caps: "framerate=25/1,interlace-mode=interleaved,field-order=top-field-first",
+        };
+        assert_exact(&clip.file(&dir, name), &clip, MILLISECOND);
+    }
+}
+
+#[test]
 fn a_stream_that_starts_late_counts_from_its_first_frame() {
     let dir = tempfile::tempdir().unwrap();
     for (name, mux) in [
         ("a.mkv", "matroskamux offset-to-zero=false"),
         ("a.ts", "mpegtsmux"),
+        // An edit list that begins with nothing.
+        ("a.mp4", "mp4mux"),
     ] {
         let mut clip = Clip {
             times: steady(150, 25)

@@ -1,0 +1,173 @@
+//! The elements that read a video, and how they are linked: [`build`].
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_app::prelude::*;
+
+use crate::GstError;
+use crate::container::Container;
+use crate::error::is_picture;
+use crate::location::Location;
+
+/// Compressed pictures that the demuxer may read ahead of us.
+const AHEAD: u32 = 64;
+
+/// Bytes from the beginning that are looked at for what GStreamer does not tell of a container.
+const HEAD: usize = 1 << 18;
+
+/// A pipeline that is in NULL before it is dropped: dropping a running one can block for ever.
+pub(crate) struct Guard(pub(crate) gst::Pipeline);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.set_state(gst::State::Null) {
+            tracing::warn!(%error, "a pipeline did not stop");
+        }
+    }
+}
+
+/// What is learned of the streams while they appear.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// A video stream is linked.
+    pub(crate) video: AtomicBool,
+    /// There is a stream of another kind.
+    pub(crate) other: AtomicBool,
+    /// All streams are known.
+    pub(crate) all: AtomicBool,
+    /// Something came from the address.
+    pub(crate) began: AtomicBool,
+    /// The first bytes from the address. A demuxer may go on elsewhere before they are all here:
+    /// then other bytes follow, which changes nothing in what is looked for.
+    head: Mutex<Vec<u8>>,
+}
+
+impl Found {
+    /// What the first bytes from an address say of the container.
+    pub(crate) fn container(&self) -> Container {
+        Container::of_bytes(&self.head.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A pipeline and its parts.
+pub(crate) struct Graph {
+    pub(crate) pipeline: Guard,
+    pub(crate) source: gst::Element,
+    pub(crate) sink: gst_app::AppSink,
+    pub(crate) found: Arc<Found>,
+}
+
+fn element(name: &str) -> Result<gst::Element, GstError> {
+    gst::ElementFactory::make(name)
+        .build()
+        .map_err(|_| GstError::Start {
+            reason: format!("it has no element {name}"),
+        })
+}
+
+/// The elements from `location` to where packets are pulled, linked as streams appear.
+pub(crate) fn build(location: &Location, file: &str, timeout: Duration) -> Result<Graph, GstError> {
+    let refused = |_| GstError::Start {
+        reason: "its elements cannot be linked".to_owned(),
+    };
+    let found = Arc::new(Found::default());
+    let source = match location {
+        Location::Path(path) => {
+            let source = element("filesrc")?;
+            source.set_property("location", path);
+            source
+        }
+        Location::Uri(uri) => remote(uri, file, timeout, &found)?,
+    };
+    let parse = element("parsebin")?;
+    let sink = gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .max_buffers(AHEAD)
+        .enable_last_sample(false)
+        .build();
+    // Pictures outside what the container shows are needed where others refer to them.
+    sink.set_drop_out_of_segment(false);
+    let guard = Guard(gst::Pipeline::new());
+    // Nothing here is played in real time.
+    guard.0.use_clock(None::<&gst::Clock>);
+    guard
+        .0
+        .add_many([&source, &parse, sink.upcast_ref()])
+        .map_err(refused)?;
+    source.link(&parse).map_err(refused)?;
+
+    let target = sink.downgrade();
+    let seen = Arc::clone(&found);
+    parse.connect_pad_added(move |_, pad| {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if !is_picture(&caps) {
+            seen.other.store(true, Ordering::SeqCst);
+            return;
+        }
+        if seen.video.load(Ordering::SeqCst) {
+            return;
+        }
+        let input = target.upgrade().and_then(|sink| sink.static_pad("sink"));
+        if let Some(input) = input {
+            match pad.link(&input) {
+                Ok(_) => seen.video.store(true, Ordering::SeqCst),
+                Err(error) => tracing::warn!(%error, "a video stream cannot be linked"),
+            }
+        }
+    });
+    let seen = Arc::clone(&found);
+    parse.connect_no_more_pads(move |_| seen.all.store(true, Ordering::SeqCst));
+    Ok(Graph {
+        pipeline: guard,
+        source,
+        sink,
+        found,
+    })
+}
+
+/// The source element for an address.
+fn remote(
+    uri: &str,
+    file: &str,
+    timeout: Duration,
+    found: &Arc<Found>,
+) -> Result<gst::Element, GstError> {
+    let source = gst::Element::make_from_uri(gst::URIType::Src, uri, None).map_err(|error| {
+        GstError::MissingPlugin {
+            file: file.to_owned(),
+            what: format!("this kind of address ({})", error.message()),
+            package: "gstreamer1.0-plugins-good".to_owned(),
+        }
+    })?;
+    // Seconds, as the HTTP sources have it.
+    let kind = source
+        .find_property("timeout")
+        .map(|spec| spec.value_type());
+    if kind == Some(u32::static_type()) {
+        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        source.set_property("timeout", seconds.clamp(1, 3600));
+    }
+    if let Some(pad) = source.static_pad("src") {
+        let found = Arc::clone(found);
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            found.began.store(true, Ordering::SeqCst);
+            let mut head = found.head.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(data) = info.buffer().and_then(|buffer| buffer.map_readable().ok()) else {
+                return gst::PadProbeReturn::Remove;
+            };
+            let room = HEAD.saturating_sub(head.len()).min(data.len());
+            head.extend_from_slice(data.get(..room).unwrap_or_default());
+            if head.len() < HEAD {
+                gst::PadProbeReturn::Ok
+            } else {
+                gst::PadProbeReturn::Remove
+            }
+        });
+    }
+    Ok(source)
+}

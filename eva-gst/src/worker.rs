@@ -1,0 +1,155 @@
+//! One decoder with what turns its pictures into frames: [`Worker`].
+
+use std::sync::Arc;
+
+use eva_core::RgbImage;
+
+use crate::GstError;
+use crate::cancel::Stop;
+use crate::decoder::{Decoder, Picture};
+use crate::frame::{Converter, Orientation};
+use crate::planner::Run;
+
+/// What every picture is turned into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) orientation: Orientation,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+/// The answer to one target.
+pub(crate) struct Answer {
+    pub(crate) picture: Picture,
+    /// Absent where no shape was asked for.
+    pub(crate) pixels: Option<RgbImage>,
+}
+
+/// A target that no picture answers, and why.
+pub(crate) struct Lost {
+    pub(crate) time: i64,
+    pub(crate) reason: String,
+}
+
+/// What stays the same for all workers of a file.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) file: Arc<str>,
+    pub(crate) stop: Stop,
+    /// When the first frame is shown (ns of stream time): errors count from it.
+    pub(crate) first: i64,
+}
+
+impl Context {
+    pub(crate) fn damaged(&self, time: i64, reason: String) -> GstError {
+        GstError::Damaged {
+            file: self.file.to_string(),
+            at: (time - self.first) as f64 / 1e9,
+            reason,
+        }
+    }
+}
+
+/// A decoder, a converter, and where they stand.
+pub(crate) struct Worker {
+    context: Context,
+    decoder: Decoder,
+    converter: Converter,
+    /// The last run is to be continued: the decoder still holds pictures of it.
+    undrained: bool,
+    /// Packets given to the decoder.
+    pub(crate) decoded: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(context: Context, decoder: Decoder) -> Self {
+        Self {
+            context,
+            decoder,
+            converter: Converter::default(),
+            undrained: false,
+            decoded: 0,
+        }
+    }
+
+    /// Decodes `run`, which answers the first of `targets` (ascending), and hands on the answers in
+    /// order. An unfinished run must be followed by the run that continues it; some of its answers
+    /// come with that.
+    pub(crate) fn decode(
+        &mut self,
+        run: &Run,
+        targets: &[i64],
+        shape: Option<Shape>,
+        sink: &mut dyn FnMut(Answer),
+    ) -> Result<Option<Lost>, GstError> {
+        let (covered, _) = targets.split_at(run.covered.min(targets.len()));
+        if !run.resumed {
+            if self.undrained {
+                self.decoder.drain(i64::MIN);
+            }
+            // Which targets an unfinished run answers is not known yet.
+            let armed = if run.unfinished { targets } else { covered };
+            self.decoder.arm(armed.iter().copied());
+            self.decoder.jump();
+        }
+        self.undrained = run.unfinished;
+        let until = covered.last().copied().unwrap_or(i64::MIN);
+        if !run.unfinished {
+            self.decoder.forget_after(until);
+        }
+        for packet in run.needed() {
+            self.context.stop.check(&self.context.file)?;
+            self.decoded += 1;
+            self.decoder.feed(packet)?;
+            self.deliver(shape, sink)?;
+        }
+        if !run.unfinished {
+            self.decoder.drain(until);
+            self.deliver(shape, sink)?;
+        }
+        let lost = self.decoder.lost();
+        Ok(lost.map(|(time, reason)| Lost { time, reason }))
+    }
+
+    /// Forgets what was being decoded.
+    pub(crate) fn reset(&mut self) {
+        self.decoder.drain(i64::MIN);
+        self.decoder.arm([]);
+        self.undrained = false;
+    }
+
+    /// `picture` as a frame.
+    pub(crate) fn convert(
+        &mut self,
+        picture: &Picture,
+        shape: Shape,
+    ) -> Result<RgbImage, GstError> {
+        self.converter
+            .convert(picture, shape.orientation, shape.width, shape.height)
+            .map_err(|reason| self.context.damaged(picture.time, reason))
+    }
+
+    /// Hands on what came out of the decoder.
+    fn deliver(
+        &mut self,
+        shape: Option<Shape>,
+        sink: &mut dyn FnMut(Answer),
+    ) -> Result<(), GstError> {
+        let mut next = self.decoder.take();
+        let mut same: Option<RgbImage> = None;
+        while let Some(picture) = next {
+            next = self.decoder.take();
+            let pixels = match (same.take(), shape) {
+                (Some(pixels), _) => Some(pixels),
+                (None, Some(shape)) => Some(self.convert(&picture, shape)?),
+                (None, None) => None,
+            };
+            // Neighbouring targets often show the same frame.
+            if next.as_ref().is_some_and(|next| next.time == picture.time) {
+                same.clone_from(&pixels);
+            }
+            sink(Answer { picture, pixels });
+        }
+        Ok(())
+    }
+}
