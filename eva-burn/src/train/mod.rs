@@ -4,9 +4,11 @@
 //!   are targets, everything else is context (paper, section on supervised fine-tuning).
 //! - [`Trainer`] takes optimisation steps over shards of a batch in parallel.
 //! - [`vision`] gives a vision tower that starts from nothing its first sight.
+//! - [`advantage`] compares the rollouts of one prompt.
 //! - [`reward`] says what a rollout is worth.
 //! - [`tokenizer`] makes a small byte-level tokenizer for a model that starts from nothing.
 
+pub mod advantage;
 mod batch;
 mod example;
 pub mod reward;
