@@ -5,12 +5,16 @@
 //! - [`Trainer`] takes optimisation steps over shards of a batch in parallel.
 //! - [`vision`] gives a vision tower that starts from nothing its first sight.
 //! - [`advantage`] compares the rollouts of one prompt.
+//! - [`kto`] and [`grpo`] hold the losses of preferences and of rewards.
 //! - [`reward`] says what a rollout is worth.
 //! - [`tokenizer`] makes a small byte-level tokenizer for a model that starts from nothing.
 
 pub mod advantage;
 mod batch;
 mod example;
+pub mod grpo;
+pub mod kto;
+mod length;
 pub mod reward;
 pub mod tokenizer;
 mod trainer;
@@ -18,4 +22,5 @@ pub mod vision;
 
 pub use batch::Batch;
 pub use example::{Example, ExampleError};
+pub use length::LengthError;
 pub use trainer::{Schedule, StepReport, Trainer};
