@@ -2,11 +2,11 @@
 //!
 //! - [`Example`] turns a finished conversation into tokens and a loss mask: the assistant's tokens
 //!   are targets, everything else is context (paper, section on supervised fine-tuning).
-//! - [`Trainer`] takes optimisation steps over shards of a batch in parallel.
+//! - [`Trainer`] takes optimisation steps over shards of a batch in parallel: [`Trainer::sft`],
+//!   [`Trainer::kto`], [`Trainer::grpo`].
+//! - [`kto`] and [`grpo`] hold the losses; [`reward`] says what a rollout is worth, [`advantage`] how
+//!   it compares with its group.
 //! - [`vision`] gives a vision tower that starts from nothing its first sight.
-//! - [`advantage`] compares the rollouts of one prompt.
-//! - [`kto`] and [`grpo`] hold the losses of preferences and of rewards.
-//! - [`reward`] says what a rollout is worth.
 //! - [`tokenizer`] makes a small byte-level tokenizer for a model that starts from nothing.
 
 pub mod advantage;

@@ -6,8 +6,10 @@
 //! KL divergence from the reference that is never negative.
 
 mod aggregation;
+mod step;
 
 pub use aggregation::Aggregation;
+pub use step::{Completion, GrpoReport, GrpoShard};
 
 use burn::tensor::Tensor;
 

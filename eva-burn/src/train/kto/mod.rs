@@ -7,8 +7,10 @@
 //! its reference: the mean `r` of mismatched pairs, not below 0 and without gradient.
 
 mod mismatch;
+mod step;
 
 pub use mismatch::mismatched;
+pub use step::{KtoReport, KtoShard};
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
