@@ -163,6 +163,21 @@ impl Patches {
         self.grids.extend_from_slice(&other.grids);
     }
 
+    /// The first pictures, and the others.
+    #[must_use]
+    pub fn split_at(&self, pictures: usize) -> (Self, Self) {
+        let patches = |grids: &[Grid]| grids.iter().map(|grid| grid.patches()).sum::<usize>();
+        let (before, after) = self.grids.split_at(pictures.min(self.grids.len()));
+        let width = self.values.len() / patches(&self.grids).max(1);
+        let middle = (patches(before) * width).min(self.values.len());
+        let (first, others) = self.values.split_at(middle);
+        let part = |values: &[f32], grids: &[Grid]| Self {
+            values: values.to_vec(),
+            grids: grids.to_vec(),
+        };
+        (part(first, before), part(others, after))
+    }
+
     /// # Shapes
     /// - returned: `[patches, channels * frames * side * side]`
     pub(crate) fn tensor(&self, config: &ModelConfig, device: &Device) -> Tensor<2> {

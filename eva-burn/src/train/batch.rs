@@ -1,7 +1,8 @@
 //! [`Batch`]: examples of similar length, padded to one.
 
+use burn::module::Module;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::config::ModelConfig;
 use crate::input::Patches;
@@ -96,9 +97,105 @@ impl Batch {
         &self.turns
     }
 
+    /// The log-probability of every target, per example, turn and token; without gradient.
+    #[must_use]
+    pub fn log_probs(&self, model: &Qwen25Vl, config: &ModelConfig) -> Vec<Vec<Vec<f64>>> {
+        let model = if model.device().is_autodiff() {
+            model.valid()
+        } else {
+            model.clone()
+        };
+        let values = self.target_log_probs(&model, &model, config);
+        let values: Vec<f64> = values.try_into_vec_as().unwrap_or_default();
+        let turn =
+            |range: &std::ops::Range<usize>| values.get(range.clone()).unwrap_or(&[]).to_vec();
+        self.turns
+            .iter()
+            .map(|turns| turns.iter().map(turn).collect())
+            .collect()
+    }
+
+    /// The log-probability of every target, in the order of [`turns`](Self::turns), with gradient
+    /// when the model has one. Pictures are seen with `eyes`, the same weights without gradients.
+    ///
+    /// # Shapes
+    /// - returned: `[targets]`
+    #[must_use]
+    pub fn target_log_probs(
+        &self,
+        model: &Qwen25Vl,
+        eyes: &Qwen25Vl,
+        config: &ModelConfig,
+    ) -> Tensor<1> {
+        if self.targets.is_empty() {
+            return Tensor::zeros([0], &model.device());
+        }
+        self.gather(self.logits(model, eyes, config))
+    }
+
+    /// Sums over the tokens of each example: from log-probabilities of tokens to those of
+    /// completions.
+    ///
+    /// # Shapes
+    /// - log_probs: `[targets]`
+    /// - returned: `[examples]`
+    #[must_use]
+    pub fn completion_sums(&self, log_probs: Tensor<1>) -> Tensor<1> {
+        let sums = (0..self.turns.len()).map(|example| {
+            let range = self.completion(example);
+            if range.is_empty() {
+                Tensor::zeros([1], (&log_probs.device(), log_probs.dtype()))
+            } else {
+                log_probs.clone().slice(range).sum()
+            }
+        });
+        let sums: Vec<Tensor<1>> = sums.collect();
+        if sums.is_empty() {
+            return log_probs.slice(0..0);
+        }
+        Tensor::cat(sums, 0)
+    }
+
+    /// Number of examples.
+    #[must_use]
+    pub fn examples(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// All targets of an example, as a range of the batch's; empty for an example that isn't there.
+    #[must_use]
+    pub fn completion(&self, example: usize) -> std::ops::Range<usize> {
+        let turns = self.turns.get(example).map_or(&[][..], Vec::as_slice);
+        match (turns.first(), turns.last()) {
+            (Some(first), Some(last)) => first.start..last.end,
+            _ => 0..0,
+        }
+    }
+
     /// The mean cross-entropy of the targets. Pictures are seen with `eyes`, whose tower is not
     /// trained: the same weights without gradients.
     pub(super) fn score(&self, model: &Qwen25Vl, eyes: &Qwen25Vl, config: &ModelConfig) -> Scored {
+        let logits = self.logits(model, eyes, config);
+        let best: Vec<i32> = logits
+            .clone()
+            .detach()
+            .argmax(1)
+            .try_into_vec_as()
+            .unwrap_or_default();
+        let right = best
+            .iter()
+            .zip(&self.targets)
+            .map(|(best, target)| best == target)
+            .collect();
+        let loss = self.gather(logits).mean().neg();
+        Scored { loss, right }
+    }
+
+    /// Scores of the token at every target's place.
+    ///
+    /// # Shapes
+    /// - returned: `[targets, vocab]`
+    fn logits(&self, model: &Qwen25Vl, eyes: &Qwen25Vl, config: &ModelConfig) -> Tensor<2> {
         let device = model.device();
         let features = (!self.patches.grids.is_empty())
             .then(|| eyes.see(&self.patches, config, &eyes.device()))
@@ -118,26 +215,21 @@ impl Batch {
             None,
         );
         let [batch, length, width] = hidden.dims();
-        let indices = |values: &[i32]| {
-            Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), &device)
-        };
-        let hidden = hidden
-            .reshape([batch * length, width])
-            .select(0, indices(&self.rows));
-        let logits = model.logits(hidden);
-        let best: Vec<i32> = logits
-            .clone()
-            .detach()
-            .argmax(1)
-            .try_into_vec_as()
-            .unwrap_or_default();
-        let right = best
-            .iter()
-            .zip(&self.targets)
-            .map(|(best, target)| best == target)
-            .collect();
-        let targets = indices(&self.targets).unsqueeze_dim::<2>(1);
-        let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
-        Scored { loss, right }
+        let rows = indices(&self.rows, &device);
+        model.logits(hidden.reshape([batch * length, width]).select(0, rows))
     }
+
+    /// # Shapes
+    /// - logits: `[targets, vocab]`
+    /// - returned: `[targets]`
+    fn gather(&self, logits: Tensor<2>) -> Tensor<1> {
+        let targets = indices(&self.targets, &logits.device()).unsqueeze_dim::<2>(1);
+        log_softmax(logits, 1)
+            .gather(1, targets)
+            .squeeze_dim::<1>(1)
+    }
+}
+
+fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }

@@ -101,45 +101,67 @@ impl Trainer {
         let eyes = self.model.valid();
         let total: usize = shards.iter().map(Batch::targets).sum();
         let config = self.config.clone();
-        self.update(shards.len(), |model, index| {
+        let (loss, right) = self.update(shards.len(), |model, index| {
             let shard = &shards[index];
             let scored = shard.score(model, &eyes, &config);
             let share = shard.targets() as f64 / total.max(1) as f64;
             (scored.loss.mul_scalar(share), scored.right)
-        })
+        });
+        StepReport { loss, right }
     }
 
-    /// A step on the sum of `count` losses, each computed on a thread of its own.
-    pub(super) fn update(
+    /// A step on the sum of `count` losses, each computed on a thread of its own. Returns that sum,
+    /// and what was measured beside each loss.
+    pub(super) fn update<M: Send>(
         &mut self,
         count: usize,
-        loss: impl Fn(&Qwen25Vl, usize) -> (Tensor<1>, Vec<bool>) + Sync,
-    ) -> StepReport {
+        loss: impl Fn(&Qwen25Vl, usize) -> (Tensor<1>, M) + Sync,
+    ) -> (f64, Vec<M>) {
+        let model = self.model.clone();
+        let results = self.parallel(count, |index| {
+            // Leaves of its own: graphs that share a leaf are merged and run one after the other.
+            let model = model.clone().fork(&model.device());
+            let (loss, measured) = loss(&model, index);
+            let value = loss.clone().into_scalar::<f32>().elem::<f64>();
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            (gradients, value, measured)
+        });
+        let mut total = 0.0;
+        let mut measured = Vec::new();
+        let mut gradients = GradientsAccumulator::new();
+        for (gradient, loss, other) in results {
+            gradients.accumulate(&self.model, gradient);
+            total += loss;
+            measured.push(other);
+        }
+        let rate = self.schedule.rate(self.step);
+        self.model = self
+            .optimizer
+            .step(rate, self.model.clone(), gradients.grads());
+        self.step += 1;
+        (total, measured)
+    }
+
+    /// Runs `work` for 0 to `count`, each on a thread of its own.
+    pub(super) fn parallel<M: Send>(
+        &mut self,
+        count: usize,
+        work: impl Fn(usize) -> M + Sync,
+    ) -> Vec<M> {
         while self.pools.len() < count {
             match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
                 Ok(pool) => self.pools.push(pool),
                 Err(_) => break,
             }
         }
-        let run = |index: usize| {
-            // Leaves of its own: graphs that share a leaf are merged and run one after the other.
-            let model = self.model.clone().fork(&self.model.device());
-            let (loss, right) = loss(&model, index);
-            let value = loss.clone().into_scalar::<f32>().elem::<f64>();
-            (
-                GradientsParams::from_grads(loss.backward(), &model),
-                value,
-                right,
-            )
-        };
-        let results: Vec<_> = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let workers: Vec<_> = (0..count)
                 .map(|index| {
-                    let (run, pool) = (&run, self.pools.get(index));
+                    let (work, pool) = (&work, self.pools.get(index));
                     scope.spawn(move || match pool {
-                        Some(pool) => pool.install(|| run(index)),
+                        Some(pool) => pool.install(|| work(index)),
                         // No thread to be had: the default pool does it, slower.
-                        None => run(index),
+                        None => work(index),
                     })
                 })
                 .collect();
@@ -151,20 +173,7 @@ impl Trainer {
                         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 })
                 .collect()
-        });
-        let mut report = StepReport::default();
-        let mut gradients = GradientsAccumulator::new();
-        for (gradient, loss, right) in results {
-            gradients.accumulate(&self.model, gradient);
-            report.loss += loss;
-            report.right.push(right);
-        }
-        let rate = self.schedule.rate(self.step);
-        self.model = self
-            .optimizer
-            .step(rate, self.model.clone(), gradients.grads());
-        self.step += 1;
-        report
+        })
     }
 
     /// Which targets of a batch the model gets right, without learning from them.

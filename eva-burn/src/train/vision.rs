@@ -24,7 +24,7 @@ impl Trainer {
     pub fn first_sight(&mut self, shards: &[Labelled]) -> StepReport {
         let total: usize = shards.iter().map(|shard| shard.labels.len()).sum();
         let config = self.config().clone();
-        self.update(shards.len(), |model, index| {
+        let (loss, right) = self.update(shards.len(), |model, index| {
             let shard = &shards[index];
             let device = model.device();
             let indices = |values: Vec<i32>| {
@@ -56,6 +56,7 @@ impl Trainer {
                     .mul_scalar(share),
                 right,
             )
-        })
+        });
+        StepReport { loss, right }
     }
 }
