@@ -5,4 +5,5 @@ pub use eva_core as core;
 #[cfg(feature = "gst")]
 pub use eva_gst as gst;
 
+pub mod benchmark;
 pub mod world;
