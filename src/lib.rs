@@ -6,4 +6,5 @@ pub use eva_core as core;
 pub use eva_gst as gst;
 
 pub mod benchmark;
+pub mod evaluate;
 pub mod world;
