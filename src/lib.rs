@@ -1,10 +1,61 @@
-//! eva
+//! A video agent that plans before it looks: the EVA paper (arXiv 2603.22918) in Rust.
+//!
+//! Asked about a video, the model first reads only the question and the video's length and size. It
+//! plans what to watch, looks at just that through one tool (a window, a number of frames, a
+//! resolution), reflects, and looks again or answers.
+//!
+//! ```no_run
+//! # #[cfg(feature = "gst")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use eva::burn::{BurnPolicy, DeviceChoice};
+//! use eva::gst::GstSource;
+//! use eva::Session;
+//!
+//! let video = GstSource::open("holiday.mp4")?;
+//! let model = BurnPolicy::tiny(&DeviceChoice::Cpu.open()?)?;
+//! let mut session = Session::new(video, model);
+//! let report = session.ask("What digit is on the red card?").map_err(|e| e.to_string())?;
+//! println!("{:?} after {} frames", report.answer(), report.trajectory.outcome.tally.frames);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "gst"))]
+//! # fn main() {}
+//! ```
+//!
+//! This package is the host layer; its parts are crates of their own and can be used alone:
+//!
+//! - [`core`]: the agent and the tool protocol, without std, allocator or IO
+//! - [`burn`]: the Qwen2.5-VL model and its training in Burn
+#![cfg_attr(
+    feature = "gst",
+    doc = "- [`gst`]: frame-exact video sources over GStreamer"
+)]
+//! - [`world`]: synthetic videos with ground truth, to train and to test on
+//! - [`benchmark`]: the questions an evaluation asks, published or synthetic
+//! - [`evaluate`]: many questions about many videos, resumable, with scores
+//!
+//! # Features
+//!
+//! - `gst`: `eva::gst`, and MP4 files of synthetic worlds. Needs GStreamer's development files.
+//! - `wgpu`: the model on Vulkan, Metal or DX12.
+//! - `cuda`: the model on NVIDIA GPUs. Its build needs the network.
+#![forbid(unsafe_code)]
 
 pub use eva_burn as burn;
 pub use eva_core as core;
 #[cfg(feature = "gst")]
 pub use eva_gst as gst;
 
+pub use eva_core::{
+    Agent, Frame, FrameSource, Input, Pixels, Policy, Report, RgbImage, Role, Rules, Selection,
+    Session, SessionError, Step, StopReason, Tool, Trajectory, Usage, VideoInfo, Watch,
+};
+
 pub mod benchmark;
 pub mod evaluate;
 pub mod world;
+
+/// The program in the README compiles.
+#[cfg(all(doctest, feature = "gst"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,6 +2,8 @@
 #![cfg(feature = "gst")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,14 +18,7 @@ use rand_chacha::ChaCha8Rng;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 fn program() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("examples/evaluate");
-    assert!(
-        program.exists(),
-        "{program:?} is not built: run `cargo build --example evaluate --features gst` first, \
-         or all tests with `cargo test --features gst`"
-    );
-    let mut command = Command::new(program);
+    let mut command = Command::new(common::example("evaluate"));
     command.stdin(Stdio::null());
     command
 }

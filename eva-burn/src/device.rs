@@ -31,6 +31,16 @@ pub enum DeviceError {
         /// The feature that brings it.
         feature: &'static str,
     },
+    /// There is no such device in this machine, or its driver does not work.
+    #[error(
+        "device `{device}` cannot be used: {reason}; check the driver (`vulkaninfo`, `nvidia-smi`), or run on `cpu`"
+    )]
+    Unavailable {
+        /// The device that was asked for.
+        device: String,
+        /// What its first use said.
+        reason: String,
+    },
 }
 
 impl FromStr for DeviceChoice {
@@ -61,27 +71,91 @@ impl std::fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Burn's device.
+    /// Burn's device, used once to see that it works.
     ///
     /// # Errors
-    /// [`DeviceError::NotCompiled`] names the missing feature.
+    /// [`DeviceError::NotCompiled`] names the missing feature, [`DeviceError::Unavailable`] a device
+    /// that this machine lacks.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Ok(Device::cuda(index)),
+            Self::Cuda(index) => self.first_use(|| Device::cuda(index)),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DeviceError::NotCompiled {
                 device: "cuda",
                 feature: "cuda",
             }),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            Self::Wgpu => self.first_use(|| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu => Err(DeviceError::NotCompiled {
                 device: "wgpu",
                 feature: "wgpu",
             }),
         }
+    }
+
+    /// Burn panics where a device or driver is missing, and not before the first tensor is made:
+    /// here that becomes an error, before anything is loaded.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    fn first_use(self, make: impl Fn() -> Device) -> Result<Device, DeviceError> {
+        let attempt = || {
+            let device = make();
+            let sum = burn::tensor::Tensor::<1>::ones([2], &device).sum();
+            (sum.try_into_scalar::<f32>().ok() == Some(2.0)).then_some(device)
+        };
+        // The error says all of it: the panic need not be printed too.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+        std::panic::set_hook(hook);
+        let reason = match result {
+            Ok(Some(device)) => return Ok(device),
+            Ok(None) => "it computes 1 + 1 wrongly".to_owned(),
+            Err(panic) => panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it failed without a reason")
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        Err(DeviceError::Unavailable {
+            device: self.to_string(),
+            reason,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for choice in [
+            DeviceChoice::Cpu,
+            DeviceChoice::Wgpu,
+            DeviceChoice::Cuda(0),
+            DeviceChoice::Cuda(3),
+        ] {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        for name in ["", "CPU", "cuda:", "cuda:-1", "tpu"] {
+            let error = name.parse::<DeviceChoice>().unwrap_err();
+            assert_eq!(error, DeviceError::Unknown(name.to_owned()));
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_is_not_compiled_in_names_its_feature() {
+        let error = DeviceChoice::Cuda(0).open().unwrap_err();
+        assert!(error.to_string().ends_with("build with `--features cuda`"));
     }
 }

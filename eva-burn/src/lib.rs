@@ -1,11 +1,13 @@
 //! Qwen2.5-VL in [Burn](https://burn.dev): the model behind the EVA video agent, and its training.
 //!
 //! - [`BurnPolicy`] loads a Hugging Face directory and answers as an [`eva_core::Policy`].
+//! - [`bundled`] is eva-tiny, a model small enough to come with the crate.
 //! - [`device`] chooses where it runs: CPU, wgpu (Vulkan, Metal) or CUDA.
 //! - [`train`] turns conversations into batches and fits a model to them.
 #![forbid(unsafe_code)]
 
 mod attention;
+pub mod bundled;
 mod cache;
 pub mod chat;
 pub mod config;

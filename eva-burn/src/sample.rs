@@ -70,7 +70,8 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32], temperature: f32, top_p: f32) -> u32 {
-        if !(temperature > 0.0) {
+        // Also when it is not a number.
+        if temperature.is_nan() || temperature <= 0.0 {
             return argmax(logits);
         }
         let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

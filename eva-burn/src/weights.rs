@@ -101,7 +101,10 @@ pub(crate) enum Weights {
         device: Device,
     },
     /// A seeded generator.
-    Random { rng: ChaCha8Rng, device: Device },
+    Random {
+        rng: Box<ChaCha8Rng>,
+        device: Device,
+    },
 }
 
 /// A weight file in memory.
@@ -174,7 +177,7 @@ impl Weights {
     /// Random weights from a seed.
     pub(crate) fn random(seed: u64, device: &Device) -> Self {
         Self::Random {
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            rng: Box::new(ChaCha8Rng::seed_from_u64(seed)),
             device: device.clone(),
         }
     }

@@ -10,13 +10,8 @@
 //! # fn main() -> Result<(), eva_gst::GstError> {
 //! let mut video = GstSource::open("holiday.mp4")?;
 //! let info = video.info();
-//! let selection = Selection {
-//!     start: 0.0,
-//!     end: info.duration,
-//!     nframes: 8,
-//!     width: info.width / 2,
-//!     height: info.height / 2,
-//! };
+//! let (width, height) = (info.width / 2, info.height / 2);
+//! let selection = Selection::uniform(0.0, info.duration, 8, width, height);
 //! video.frames(&selection, &mut |frame| {
 //!     println!("{:.3} s: {} bytes", frame.time, frame.pixels.rgb().len());
 //! })?;

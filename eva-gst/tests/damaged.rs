@@ -19,13 +19,7 @@ fn try_frames(path: &Path) -> Result<Vec<(f64, u32)>, GstError> {
     within(LIMIT, &name, move || {
         let mut source = GstSource::open(path)?;
         let info = source.info();
-        let selection = Selection {
-            start: 0.0,
-            end: info.duration,
-            nframes: 8,
-            width: 160,
-            height: 96,
-        };
+        let selection = Selection::uniform(0.0, info.duration, 8, 160, 96);
         let mut frames = Vec::new();
         source.frames(&selection, &mut |frame| {
             frames.push((frame.time, number(&frame.pixels)));

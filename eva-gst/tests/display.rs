@@ -12,12 +12,10 @@ fn select(
     (start, end, nframes): (f64, f64, u32),
     (width, height): (u32, u32),
 ) -> Result<Vec<Frame<RgbImage>>, GstError> {
+    // Not `uniform`, which takes at least one frame: a source must bear any selection.
     let selection = Selection {
-        start,
-        end,
         nframes,
-        width,
-        height,
+        ..Selection::uniform(start, end, nframes, width, height)
     };
     let mut frames = Vec::new();
     source.frames(&selection, &mut |frame| frames.push(frame))?;

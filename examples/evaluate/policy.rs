@@ -17,9 +17,6 @@ use crate::Failure;
 use crate::arguments::Arguments;
 use crate::footage::{Footage, Source};
 
-/// The bundled model's folder, from the root of the repository.
-const TINY: &str = "eva-burn/assets/eva-tiny";
-
 /// A policy, as it is named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PolicyChoice {
@@ -130,7 +127,7 @@ impl Setup for Equipment {
         let model = match &self.policy {
             PolicyChoice::Expert => return Ok(AnyPolicy::Expert(None)),
             PolicyChoice::Burn(dir) => BurnPolicy::load(dir, &self.device)?,
-            PolicyChoice::Tiny => BurnPolicy::load(TINY, &self.device)?,
+            PolicyChoice::Tiny => BurnPolicy::tiny(&self.device)?,
         };
         Ok(AnyPolicy::Burn(Box::new(model)))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eva::core::conversation::{OwnedPart, ToolMessage};
 use eva::core::{Conversation, FrameSource, OwnedMessage, RgbImage, Role, Selection, Session};
-use eva::world::{Expert, Kind, Split, Subject, World, WorldSource, not_seen, seen, stated_length};
+use eva::world::{Expert, Kind, Split, Subject, World, WorldSource, report, stated_length};
 use eva_burn::train::Example;
 
 use crate::{Failure, Run};
@@ -118,15 +118,14 @@ fn look_up(number: u64, seed: u64, frames: u32) -> Result<Conversation<RgbImage>
     let selection = Selection::uniform(f64::from(start), f64::from(end), frames, 28, 28);
     let mut shown = Vec::new();
     source.frames(&selection, &mut |frame| shown.push(frame))?;
-    let first = shown.iter().position(|frame| {
-        world
-            .card_at(frame.time)
-            .is_some_and(|card| card.colour == colour)
-    });
-    let reply = match first {
-        Some(index) => seen(colour, selection.label_seconds(index as u32) as u32),
-        None => not_seen(colour),
-    };
+    let reply = report(
+        colour,
+        (0..).zip(&shown).map(|(index, frame)| {
+            let card = world.card_at(frame.time);
+            let label = selection.label_seconds(index) as u32;
+            (label, card.map(|card| card.colour))
+        }),
+    );
     let mut conversation = Conversation::open(&source.info(), &[(Role::User, &question.text)])?;
     let mut response = ToolMessage::new();
     response.frames(&selection, shown);

@@ -94,7 +94,11 @@ struct Answer {
 enum Video {
     Rendered(WorldSource),
     #[cfg(feature = "gst")]
-    File(eva::gst::GstSource, tempfile::TempDir),
+    File {
+        source: Box<eva::gst::GstSource>,
+        /// Keeps the file while it is read.
+        _folder: tempfile::TempDir,
+    },
 }
 
 impl Video {
@@ -103,10 +107,13 @@ impl Video {
         if !mp4 {
             return Ok(Self::Rendered(WorldSource::new(world.clone())));
         }
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("world.mp4");
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("world.mp4");
         world.encode(&path)?;
-        Ok(Self::File(eva::gst::GstSource::open(&path)?, dir))
+        Ok(Self::File {
+            source: Box::new(eva::gst::GstSource::open(&path)?),
+            _folder: folder,
+        })
     }
 
     #[cfg(not(feature = "gst"))]
@@ -121,7 +128,7 @@ impl Video {
         match self {
             Self::Rendered(source) => ask(source, policy, question),
             #[cfg(feature = "gst")]
-            Self::File(source, _) => ask(source, policy, question),
+            Self::File { source, .. } => ask(&mut **source, policy, question),
         }
     }
 }

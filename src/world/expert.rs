@@ -44,9 +44,9 @@ impl Expert {
                 let length = stated_length(self.world.duration());
                 format!("Plan: {plan}\n{}", call(0, length, SCAN_FRAMES, "0.1"))
             }
-            (Subject::Colour(colour), turn) => match self.sight(colour) {
-                None => not_seen(colour),
-                Some(second) if turn == 1 => seen(colour, second),
+            (Subject::Colour(colour), 1) => report(colour, self.scanned()),
+            (Subject::Colour(colour), _) => match self.sight(colour) {
+                None => report(colour, self.scanned()),
                 Some(second) => self.answer(second),
             },
         }
@@ -54,9 +54,21 @@ impl Expert {
 
     /// The label of the scan frame to zoom into for the card of `colour`.
     fn sight(&self, colour: Colour) -> Option<u32> {
-        let cards = self.world.cards();
-        let card = cards.iter().find(|card| card.colour == colour)?;
+        let mut cards = self.world.cards().iter();
+        let card = cards.find(|card| card.colour == colour)?;
         Some(look::sight(self.world.duration(), card)?.label)
+    }
+
+    /// The label of each frame of the scan, and the colour of the card in it.
+    fn scanned(&self) -> impl Iterator<Item = (u32, Option<Colour>)> {
+        let scan = look::scan(self.world.duration());
+        (0..scan.nframes).map(move |index| {
+            let card = self.world.card_at(scan.time(index));
+            (
+                scan.label_seconds(index) as u32,
+                card.map(|card| card.colour),
+            )
+        })
     }
 
     /// What the frame shows that a zoom at `second` fetched.
@@ -78,25 +90,31 @@ impl Expert {
     }
 }
 
-/// What it writes when a scan shows the card of `colour` in the frame labelled `second`: it zooms
-/// in there.
-#[must_use]
-pub fn seen(colour: Colour, second: u32) -> String {
-    let time = clock(second);
+/// What it writes after a scan that was to find the card of `colour`; `frames` are the scan's, each
+/// by its label in seconds and the colour of the card in it.
+///
+/// It goes through the scan frame by frame (the paper's Summary), and stops at the first one that
+/// shows the card to zoom in there. So the time to zoom to is the last one written: a small model
+/// learns that far sooner than to look it up once the whole scan is summed up.
+pub fn report(colour: Colour, frames: impl Iterator<Item = (u32, Option<Colour>)>) -> String {
+    let mut text = "Summary:".to_owned();
+    for (index, (second, shown)) in frames.enumerate() {
+        let time = clock(second);
+        text += &format!("\nFrame {index} at [{time}]: ");
+        text += &shown.map_or("none".to_owned(), |shown| shown.to_string());
+        if shown == Some(colour) {
+            return format!(
+                "{text}\n\
+                 Reflection: That is the {colour} card, too small to read.\n\
+                 Plan: {time} is {}. Zoom in.\n{}",
+                sum(second),
+                zoom(second)
+            );
+        }
+    }
     format!(
-        "Summary: The {colour} card is in the frame at {time}.\n\
-         Plan: {time} is {}. Zoom in.\n{}",
-        sum(second),
-        zoom(second)
-    )
-}
-
-/// What it writes when no frame of a scan shows the card of `colour`.
-#[must_use]
-pub fn not_seen(colour: Colour) -> String {
-    format!(
-        "Summary: No frame shows the {colour} card.\n\
-         Reflection: The whole video has been scanned.\n\
+        "{text}\n\
+         Reflection: No frame shows the {colour} card.\n\
          <answer>none</answer>"
     )
 }
@@ -189,9 +207,17 @@ mod tests {
              <tool_call>{\"tool\": \"frame_select\", \"arguments\": {\"start_time\": 0, \
              \"end_time\": 599, \"nframes\": 16, \"resize\": 0.1}}</tool_call>"
         );
+        // Scan frames of a 600 s video come every 39.93 s.
         assert_eq!(
             expert.reply(1),
-            "Summary: The red card is in the frame at 03:19.\n\
+            "Summary:\n\
+             Frame 0 at [00:00]: none\n\
+             Frame 1 at [00:39]: none\n\
+             Frame 2 at [01:19]: none\n\
+             Frame 3 at [01:59]: none\n\
+             Frame 4 at [02:39]: none\n\
+             Frame 5 at [03:19]: red\n\
+             Reflection: That is the red card, too small to read.\n\
              Plan: 03:19 is 180 + 19 = 199 s. Zoom in.\n\
              <tool_call>{\"tool\": \"frame_select\", \"arguments\": {\"start_time\": 199, \
              \"end_time\": 201, \"nframes\": 1, \"resize\": 1.0}}</tool_call>"
@@ -201,11 +227,13 @@ mod tests {
 
     #[test]
     fn a_colour_that_is_not_there_takes_a_scan_only() {
-        assert_eq!(
-            expert(Subject::Colour(Colour::Blue)).reply(1),
-            "Summary: No frame shows the blue card.\n\
-             Reflection: The whole video has been scanned.\n<answer>none</answer>"
-        );
+        let reply = expert(Subject::Colour(Colour::Blue)).reply(1);
+        assert!(reply.starts_with("Summary:\nFrame 0 at [00:00]: none\n"));
+        assert!(reply.contains("\nFrame 5 at [03:19]: red\nFrame 6 at [03:59]: red\nFrame 7"));
+        assert!(reply.ends_with(
+            "\nFrame 15 at [09:59]: none\n\
+             Reflection: No frame shows the blue card.\n<answer>none</answer>"
+        ));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use core::fmt;
 use draws::Draws;
 #[cfg(feature = "gst")]
 pub use encode::EncodeError;
-pub use expert::{Expert, not_seen, seen};
+pub use expert::{Expert, report};
 pub use look::{SCAN_FRAMES, ZOOM_SECONDS, clock, stated_length};
 pub use question::{Kind, Question, Subject};
 use render::Scenery;
@@ -160,8 +160,8 @@ impl World {
         let mut cards = Vec::new();
         for attempt in 1..=LAYOUTS {
             cards = lay_out(length, &mut Draws::new(seed, attempt << 8));
-            // A card can leave in the second after its only scan frame; such a layout would have
-            // no right course of action, so it is drawn anew.
+            // A card can leave in the second after the first scan frame that shows it; such a layout
+            // would have no right course of action, so it is drawn anew.
             let readable =
                 |card| look::sight(duration, card).is_some_and(|sighting| sighting.readable);
             if cards.iter().all(readable) {
@@ -310,8 +310,7 @@ mod tests {
     #[test]
     fn every_card_is_met_by_the_scan_once_or_twice_and_can_then_be_read() {
         for world in worlds() {
-            let length = stated_length(world.duration());
-            let scan = look::watched(world.duration(), 0, length, SCAN_FRAMES);
+            let scan = look::scan(world.duration());
             for card in world.cards() {
                 let times = scan.times().filter(|&time| card.shows_at(time)).count();
                 assert!((1..=2).contains(&times), "seed {}", world.seed());

@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use eva::burn::DeviceChoice;
+
+/// Asks a question about a video: the model plans what to watch, looks at just that, and looks
+/// again or answers. Each turn is shown as it happens.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ask",
+    after_help = "Exit status: 0 with an answer, 1 without one or on a failure, 2 for bad usage."
+)]
+pub(crate) struct Arguments {
+    /// The video: a file of any kind that GStreamer reads, or an address (https://...)
+    #[arg(required_unless_present = "demo", conflicts_with = "demo")]
+    pub(crate) video: Option<PathBuf>,
+
+    /// The question
+    #[arg(required_unless_present = "demo", conflicts_with = "demo")]
+    pub(crate) question: Option<String>,
+
+    /// Writes a demo video to the folder for temporary files and asks a question about it
+    #[arg(long)]
+    pub(crate) demo: bool,
+
+    /// An answer to choose from, as LETTER=TEXT; give one for each
+    #[arg(long = "option", value_name = "A=TEXT", value_parser = choice, conflicts_with = "demo")]
+    pub(crate) options: Vec<Choice>,
+
+    /// Folder of a Qwen2.5-VL model in Hugging Face's layout; the bundled eva-tiny if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+
+    /// Where the model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
+    #[arg(long, default_value_t)]
+    pub(crate) device: DeviceChoice,
+
+    /// Replies of the model before the run ends without an answer
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_turns: u32,
+
+    /// Visual tokens that one call may take; a call over it is reduced
+    #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_visual_tokens: u32,
+
+    /// Prints one JSON object instead of the turns
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Writes the record of the run to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+/// An answer to choose from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    letter: char,
+    text: String,
+}
+
+fn choice(argument: &str) -> Result<Choice, String> {
+    let expected = || format!("`{argument}` is not of the form A=TEXT");
+    let (letter, text) = argument.split_once('=').ok_or_else(expected)?;
+    let mut letters = letter.trim().chars();
+    match (letters.next(), letters.next(), text.trim()) {
+        (Some(letter), None, text) if letter.is_ascii_alphanumeric() && !text.is_empty() => {
+            Ok(Choice {
+                letter,
+                text: text.to_owned(),
+            })
+        }
+        _ => Err(expected()),
+    }
+}
+
+impl Arguments {
+    /// The question with its options below, as the benchmarks write them.
+    pub(crate) fn question_with_options(&self, question: &str) -> String {
+        let mut text = question.to_owned();
+        for Choice {
+            letter,
+            text: option,
+        } in &self.options
+        {
+            text += &format!("\n{letter}. {option}");
+        }
+        if !self.options.is_empty() {
+            text += "\nAnswer with the option's letter.";
+        }
+        text
+    }
+}
