@@ -64,11 +64,23 @@ fn item(index: u64) -> Item {
         "index": index,
         "videos": [format!("/data/videos/{index}.mp4")],
         "prompt": [{"role": "user", "content": "What is it about? A. This. B. That. ".repeat(12)}],
-        "reward_model": {"style": "rule", "ground_truth": if index % 3 == 0 { "B" } else { "A" }},
+        "reward_model": {"style": "rule", "ground_truth": if index.is_multiple_of(3) { "B" } else { "A" }},
         "question_type": format!("type {}", index % 7),
         "uid": format!("item-{index}"),
     });
     Item::parse(line.to_string().as_bytes(), index).unwrap()
+}
+
+/// Time that this process has had a core, in seconds, where the system tells. On a machine that does
+/// other work too, it says more than the clock.
+fn busy() -> Option<f64> {
+    /// A second as the kernel counts it for programs.
+    const TICKS: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before it may hold anything, but ends with the last bracket.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut numbers = rest.split_whitespace().skip(11).map(str::parse::<f64>);
+    Some((numbers.next()?.ok()? + numbers.next()?.ok()?) / TICKS)
 }
 
 /// Memory of this process in MiB, where the system tells.
@@ -91,7 +103,7 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         let mut results = Results::open(folder.path(), &serde_json::Map::new(), false).unwrap();
         let mut scorer = Scorer::new();
-        let began = Instant::now();
+        let (began, busy_before) = (Instant::now(), busy());
         let ended = Evaluation::new()
             .run(
                 &Harness,
@@ -104,9 +116,14 @@ fn main() {
         assert_eq!((ended.finished, scorer.score().items), (count, count));
         assert_eq!(scorer.score().correct, count - count.div_ceil(3));
         let memory = memory().map_or("unknown".to_owned(), |mib| format!("{mib:.1} MiB"));
+        let rate = |seconds: f64| format!("{:.0}", count as f64 / seconds.max(1e-3));
+        let busy = busy()
+            .zip(busy_before)
+            .map(|(after, before)| after - before);
+        let per_core = busy.map_or("unknown".to_owned(), rate);
         println!(
-            "{count:>7} items: {:>7.0} items/s, {memory} in memory",
-            count as f64 / seconds
+            "{count:>7} items: {:>6} items/s by the clock, {per_core:>6} items/s of a core, {memory}",
+            rate(seconds)
         );
     }
 }

@@ -179,10 +179,9 @@ impl Results {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, ResultsError> {
+    pub fn write(&self, name: &str, text: &str) -> Result<(), ResultsError> {
         let path = self.folder.join(name);
-        write_whole(&path, |to| to.write_all(text.as_bytes()))?;
-        Ok(path)
+        write_whole(&path, |to| to.write_all(text.as_bytes()))
     }
 
     /// The numbers of the items that are done.

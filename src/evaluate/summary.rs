@@ -250,7 +250,7 @@ mod tests {
         record.extras.insert("split".to_owned(), "test".into());
         record.extras.insert(
             "more".to_owned(),
-            serde_json::json!({"long": index % 2 == 0}),
+            serde_json::json!({"long": index.is_multiple_of(2)}),
         );
         record
     }
