@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::{RECORDS, Record, ResultsError, io_error};
 use crate::benchmark::lines;
 
+/// How every line that this program writes begins.
+const BEGINNING: &[u8] = b"{\"index\":";
+
 /// The records of a file, one by one. Of two with the same index the later one counts; what is no
 /// record is passed over.
 #[derive(Debug)]
@@ -114,6 +117,8 @@ pub(super) struct Survey {
     pub(super) doubled: u64,
     /// Whether the last line has no end: what is written next would become part of it.
     cut: bool,
+    /// Whether that line can't even be the beginning of a record.
+    cut_foreign: bool,
 }
 
 impl Survey {
@@ -129,7 +134,15 @@ impl Survey {
         while let Some((number, record, ended)) = lines.next_record()? {
             survey.cut = !ended;
             match record {
-                None => survey.broken += 1,
+                None => {
+                    survey.broken += 1;
+                    let begins = lines
+                        .line
+                        .iter()
+                        .zip(BEGINNING)
+                        .all(|(byte, known)| byte == known);
+                    survey.cut_foreign = !ended && !begins;
+                }
                 Some(record) => {
                     let settled = record.is_settled();
                     let earlier = survey.last.insert(record.index, (number, settled));
@@ -151,7 +164,8 @@ impl Survey {
     /// Whether the file is of something else. One broken line alone may be the first record of a
     /// process that was killed.
     pub(super) fn is_foreign(&self) -> bool {
-        self.last.is_empty() && self.broken > u64::from(self.cut)
+        let killed = self.cut && !self.cut_foreign;
+        self.last.is_empty() && self.broken > u64::from(killed)
     }
 
     /// Whether the file has to be written anew before anything is added.

@@ -141,7 +141,12 @@ fn a_folder_with_another_run_is_refused_and_says_what_differs() {
 #[test]
 fn a_file_of_something_else_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    for text in ["a poem\nin two lines\n", "one line\n", "{\"name\": 3}\n"] {
+    for text in [
+        "a poem without an end",
+        "a poem\nin two lines\n",
+        "one line\n",
+        "{\"name\": 3}\n",
+    ] {
         fs::write(dir.path().join(RECORDS), text).unwrap();
         let error = Results::open(dir.path(), &settings("tiny"), false).unwrap_err();
         assert!(matches!(error, ResultsError::NotResults(_)), "{text}");
