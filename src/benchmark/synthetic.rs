@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use eva_core::Role;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::{Item, Prompt};
 use crate::world::{Kind, Question, Split, World};
@@ -123,7 +123,6 @@ impl WorldItems {
         let mut extras = Map::new();
         extras.insert("duration".to_owned(), length.into());
         extras.insert("question_type".to_owned(), question.kind.name().into());
-        extras.insert("world".to_owned(), world.seed().into());
         Item {
             index: u64::from(index),
             videos: vec![format!("world-{}.mp4", world.seed())],
@@ -141,7 +140,8 @@ impl WorldTask {
     /// The task of an item, if it is one about a synthetic world.
     #[must_use]
     pub fn of(item: &Item) -> Option<Self> {
-        let seed = item.extras.get("world").and_then(Value::as_u64)?;
+        let name = item.video().strip_prefix("world-")?;
+        let seed = name.strip_suffix(".mp4")?.parse().ok()?;
         let kind = kind(item.extras.get("question_type")?.as_str()?)?;
         // The seed of the question is the number of the world within its split.
         let question = World::new(seed).question(kind, seed & u64::from(u32::MAX));
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn every_world_is_asked_each_kind_in_turn_or_the_one_that_is_named() {
         let items: Vec<Item> = "world:7:6".parse::<WorldItems>().unwrap().items().collect();
-        let kinds: Vec<&Value> = items
+        let kinds: Vec<&serde_json::Value> = items
             .iter()
             .map(|item| &item.extras["question_type"])
             .collect();
