@@ -93,7 +93,7 @@ fn killed_at_fifty_random_moments_it_loses_nothing_and_doubles_nothing() {
             .unwrap();
         // Not before it has got to its items, then at any moment.
         wait_for(|| lines(&killed) > before || child.try_wait().unwrap().is_some());
-        std::thread::sleep(Duration::from_micros(rng.random_range(0..20_000)));
+        std::thread::sleep(Duration::from_micros(rng.random_range(0..5_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         let now = lines(&killed);
