@@ -31,6 +31,8 @@
     doc = "- [`gst`]: frame-exact video sources over GStreamer"
 )]
 //! - [`world`]: synthetic videos with ground truth, to train and to test on
+//! - [`benchmark`]: the questions an evaluation asks, published or synthetic
+//! - [`evaluate`]: many questions about many videos, resumable, with scores
 //!
 //! # Features
 //!
@@ -49,6 +51,8 @@ pub use eva_core::{
     Session, SessionError, Step, StopReason, Tool, Trajectory, Usage, VideoInfo, Watch,
 };
 
+pub mod benchmark;
+pub mod evaluate;
 pub mod world;
 
 /// The program in the README compiles.

@@ -1,0 +1,112 @@
+//! Where an item's frames come from: [`Footage`].
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eva::benchmark::{Item, Videos, WorldTask};
+use eva::core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
+use eva::gst::{GstError, GstSource};
+use eva::world::{World, WorldSource, WorldSourceError};
+
+use crate::Failure;
+use crate::arguments::Arguments;
+use crate::items::Items;
+use crate::policy::EquipmentError;
+
+/// The videos of all items.
+pub(crate) enum Footage {
+    /// Files in a folder.
+    Files(Videos),
+    /// Synthetic worlds, drawn frame by frame.
+    Drawn,
+    /// Synthetic worlds as files in a folder, made when they are first needed.
+    Encoded {
+        folder: PathBuf,
+        /// Held while a file is made: two workers may need the same one.
+        busy: Mutex<()>,
+    },
+}
+
+impl Footage {
+    pub(crate) fn new(arguments: &Arguments, items: &Items) -> Result<Self, Failure> {
+        if items.file.is_some() {
+            let folder = arguments.videos.as_ref();
+            let folder = folder.ok_or("name the folder of the videos with --videos")?;
+            return Ok(Self::Files(Videos::new(folder)?));
+        }
+        Ok(match arguments.out.as_ref().filter(|_| arguments.encode) {
+            None => Self::Drawn,
+            Some(out) => Self::Encoded {
+                folder: out.join("videos"),
+                busy: Mutex::new(()),
+            },
+        })
+    }
+
+    pub(crate) fn open(&self, item: &Item) -> Result<Source, EquipmentError> {
+        let path = match self {
+            Self::Files(videos) => videos.resolve(item.video())?,
+            Self::Drawn => {
+                let world = Arc::new(world(item)?);
+                return Ok(Source::Drawn(Box::new(WorldSource::new(world))));
+            }
+            Self::Encoded { folder, busy } => {
+                let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+                let path = folder.join(item.video());
+                if !path.exists() {
+                    fs::create_dir_all(folder)?;
+                    // Under its own name only when it is whole.
+                    let new = path.with_extension("new");
+                    world(item)?.encode(&new)?;
+                    fs::rename(&new, &path)?;
+                }
+                path
+            }
+        };
+        Ok(Source::Decoded(Box::new(GstSource::open(path)?)))
+    }
+}
+
+fn world(item: &Item) -> Result<World, EquipmentError> {
+    let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
+    Ok(World::new(task.seed))
+}
+
+/// Frames of one video.
+pub(crate) enum Source {
+    Drawn(Box<WorldSource>),
+    Decoded(Box<GstSource>),
+}
+
+/// A frame could not be delivered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    #[error(transparent)]
+    Drawn(#[from] WorldSourceError),
+    #[error(transparent)]
+    Decoded(#[from] GstError),
+}
+
+impl FrameSource for Source {
+    type Pixels = RgbImage;
+    type Error = SourceError;
+
+    fn info(&self) -> VideoInfo {
+        match self {
+            Self::Drawn(source) => source.info(),
+            Self::Decoded(source) => source.info(),
+        }
+    }
+
+    fn frames(
+        &mut self,
+        selection: &Selection,
+        sink: &mut dyn FnMut(Frame<RgbImage>),
+    ) -> Result<(), SourceError> {
+        match self {
+            Self::Drawn(source) => Ok(source.frames(selection, sink)?),
+            Self::Decoded(source) => Ok(source.frames(selection, sink)?),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What answers: [`PolicyChoice`] names it, [`Equipment`] makes it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use eva::benchmark::{Item, VideoMissing, WorldTask};
+use eva::burn::{BurnPolicy, Device, GenerateError, LoadError};
+use eva::core::{Message, Policy, RgbImage, Usage};
+use eva::evaluate::Setup;
+use eva::gst::GstError;
+use eva::world::{EncodeError, Expert, World};
+
+use crate::Failure;
+use crate::arguments::Arguments;
+use crate::footage::{Footage, Source};
+
+/// A policy, as it is named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PolicyChoice {
+    /// A model directory.
+    Burn(PathBuf),
+    /// The scripted expert of the synthetic worlds.
+    Expert,
+    /// The bundled model.
+    Tiny,
+}
+
+impl FromStr for PolicyChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("burn:")) {
+            ("expert", _) => Ok(Self::Expert),
+            ("tiny", _) => Ok(Self::Tiny),
+            (_, Some(dir)) if !dir.is_empty() => Ok(Self::Burn(dir.into())),
+            _ => Err("write tiny, expert, or burn: and the folder of a model".to_owned()),
+        }
+    }
+}
+
+/// As it is written.
+impl fmt::Display for PolicyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Burn(dir) => write!(f, "burn:{}", dir.display()),
+            Self::Expert => f.write_str("expert"),
+            Self::Tiny => f.write_str("tiny"),
+        }
+    }
+}
+
+/// A policy at work.
+pub(crate) enum AnyPolicy {
+    Burn(Box<BurnPolicy>),
+    /// For the item at hand.
+    Expert(Option<Box<Expert>>),
+}
+
+/// A reply could not be generated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PolicyError {
+    #[error(transparent)]
+    Burn(#[from] GenerateError),
+    #[error("the expert was not told the question, or could not write")]
+    Expert(#[from] fmt::Error),
+}
+
+impl Policy<RgbImage> for AnyPolicy {
+    type Error = PolicyError;
+
+    fn generate(
+        &mut self,
+        conversation: &[Message<'_, RgbImage>],
+        reply: &mut dyn fmt::Write,
+    ) -> Result<Usage, PolicyError> {
+        match self {
+            Self::Burn(policy) => Ok(policy.generate(conversation, reply)?),
+            Self::Expert(Some(expert)) => Ok(expert.generate(conversation, reply)?),
+            Self::Expert(None) => Err(fmt::Error.into()),
+        }
+    }
+}
+
+/// Makes policies and sources for the workers.
+pub(crate) struct Equipment {
+    policy: PolicyChoice,
+    device: Device,
+    footage: Footage,
+}
+
+/// A policy or a source could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EquipmentError {
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error("cannot keep the encoded video: {0}; check the folder of the results")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Missing(#[from] VideoMissing),
+    #[error("item {0} is not about a synthetic world")]
+    NotAWorld(u64),
+    #[error(transparent)]
+    Open(#[from] GstError),
+}
+
+impl Equipment {
+    pub(crate) fn new(arguments: &Arguments, footage: Footage) -> Result<Self, Failure> {
+        Ok(Self {
+            policy: arguments.policy.clone(),
+            device: arguments.device.open()?,
+            footage,
+        })
+    }
+}
+
+impl Setup for Equipment {
+    type Source = Source;
+    type Policy = AnyPolicy;
+    type Error = EquipmentError;
+
+    fn policy(&self) -> Result<AnyPolicy, EquipmentError> {
+        let model = match &self.policy {
+            PolicyChoice::Expert => return Ok(AnyPolicy::Expert(None)),
+            PolicyChoice::Burn(dir) => BurnPolicy::load(dir, &self.device)?,
+            PolicyChoice::Tiny => BurnPolicy::tiny(&self.device)?,
+        };
+        Ok(AnyPolicy::Burn(Box::new(model)))
+    }
+
+    fn source(&self, item: &Item) -> Result<Source, EquipmentError> {
+        self.footage.open(item)
+    }
+
+    fn prepare(&self, policy: &mut AnyPolicy, item: &Item) -> Result<(), EquipmentError> {
+        if let AnyPolicy::Expert(expert) = policy {
+            let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
+            let world = Arc::new(World::new(task.seed));
+            *expert = Some(Box::new(Expert::new(world, task.question)));
+        }
+        Ok(())
+    }
+}
