@@ -156,13 +156,7 @@ mod grpo_loss {
         (0..policy.len())
             .map(|index| {
                 let ratio = (policy[index] - SAMPLED[index]).exp();
-                let clipped = if ratio < 0.8 {
-                    0.8
-                } else if ratio > 1.28 {
-                    1.28
-                } else {
-                    ratio
-                };
+                let clipped = ratio.clamp(0.8, 1.28);
                 let advantage = ADVANTAGES[index];
                 let gain = f64::min(ratio * advantage, clipped * advantage);
                 let difference = REFERENCE[index] - policy[index];

@@ -22,8 +22,11 @@ pub struct Scorer {
     sums: Means,
     stop_reasons: BTreeMap<String, u64>,
     /// By extra, then by its value. `None` for an extra that has too many of them.
-    categories: BTreeMap<String, Option<BTreeMap<String, (u64, u64)>>>,
+    categories: BTreeMap<String, Option<Category>>,
 }
+
+/// For each value of an extra, the correct items and all.
+type Category = BTreeMap<String, (u64, u64)>;
 
 /// What a run comes to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
