@@ -1,6 +1,6 @@
 //! Weights in and out of a Hugging Face directory: safetensors, whole or sharded.
 //!
-//! Layers ask [`Weights`] for their tensors by the checkpoint's own names; whether the values come
+//! Layers ask `Weights` for their tensors by the checkpoint's own names; whether the values come
 //! from files or from a seeded generator is decided once, so that a model is built the same way for
 //! inference and for training from nothing.
 
