@@ -47,8 +47,9 @@ pub use eva_core as core;
 pub use eva_gst as gst;
 
 pub use eva_core::{
-    Agent, Frame, FrameSource, Input, Pixels, Policy, Report, RgbImage, Role, Rules, Selection,
-    Session, SessionError, Step, StopReason, Tool, Trajectory, Usage, VideoInfo, Watch,
+    Agent, FailedCalls, Frame, FrameSource, ImageTool, Input, Picture, Pixels, Policy, Report,
+    RgbImage, Role, Rules, Run, Selection, Session, SessionError, Step, StopReason, Tool, ToolSpec,
+    Trajectory, Usage, VideoInfo, Watch,
 };
 
 pub mod benchmark;

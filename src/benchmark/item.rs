@@ -256,7 +256,7 @@ mod tests {
 
         #[test]
         fn any_texts_come_back_as_they_were_written(
-            index in 0u64..1 << 53, video in "[^ ]\\PC{0,20}", question: String, truth: String,
+            index in 0u64..1 << 53, video in "[^\\s]\\PC{0,20}", question: String, truth: String,
             extra: String,
         ) {
             let text = line(|line| {
