@@ -11,6 +11,11 @@ pub(crate) struct Reader {
     seekable: bool,
     packets: u64,
     seeks: u64,
+    /// Packets since the beginning of the file; `None` after a seek, which can land anywhere.
+    position: Option<u64>,
+    /// Packets from the beginning up to damage. Waiting for a damaged demuxer to give up takes long,
+    /// and a file that is read in order would meet the same damage for each target.
+    sound: Option<u64>,
 }
 
 impl Reader {
@@ -20,6 +25,8 @@ impl Reader {
             seekable,
             packets: 0,
             seeks: 0,
+            position: None,
+            sound: None,
         }
     }
 
@@ -36,8 +43,14 @@ impl Reader {
 
 impl Packets for Reader {
     fn next(&mut self) -> Result<Option<Packet>, GstError> {
+        if self.position.is_some() && self.position == self.sound {
+            return Ok(None);
+        }
         let next = self.demux.next();
-        self.packets += u64::from(matches!(next, Ok(Some(_))));
+        if matches!(next, Ok(Some(_))) {
+            self.packets += 1;
+            self.position = self.position.map(|position| position + 1);
+        }
         match next {
             // Damage ends the stream where it stands; what was read before it is good. The next
             // seek starts over with a new pipeline.
@@ -48,6 +61,7 @@ impl Packets for Reader {
                 },
             ) => {
                 tracing::warn!(%reason, "the file is damaged");
+                self.sound = self.position;
                 Ok(None)
             }
             other => other,
@@ -56,11 +70,13 @@ impl Packets for Reader {
 
     fn seek(&mut self, time: i64) -> Result<(), GstError> {
         self.seeks += 1;
+        self.position = None;
         self.demux.seek(time)
     }
 
     fn restart(&mut self) -> Result<(), GstError> {
         self.seeks += 1;
+        self.position = Some(0);
         self.demux.restart()
     }
 
