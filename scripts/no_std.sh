@@ -152,6 +152,7 @@ unpack_tools() {
     [[ $(id -u) == 0 ]] || update=(sudo "${update[@]}")
     "${update[@]}" || echo "no_std: apt-get update failed; going on with the old lists" >&2
     download 2>"$WORK/apt.log" || {
+      apt-cache show "${RUST[0]}" >/dev/null 2>&1 || skip "this system has no package ${RUST[0]}"
       cat "$WORK/apt.log" >&2
       fail "could not load Debian's packages (above is why); needed: ${RUST[*]} ${QEMU[*]}"
     }
