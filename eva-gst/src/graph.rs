@@ -76,7 +76,7 @@ pub(crate) fn build(location: &Location, file: &str, timeout: Duration) -> Resul
     };
     let found = Arc::new(Found::default());
     let source = match location {
-        Location::Path(path) => {
+        Location::Path(path) | Location::InOrder(path) => {
             let source = element("filesrc")?;
             source.set_property("location", path);
             source
@@ -99,7 +99,15 @@ pub(crate) fn build(location: &Location, file: &str, timeout: Duration) -> Resul
         .0
         .add_many([&source, &parse, sink.upcast_ref()])
         .map_err(refused)?;
-    source.link(&parse).map_err(refused)?;
+    if let Location::InOrder(_) = location {
+        // A queue can only be pushed through. A demuxer that may read where it likes looks for the
+        // index of fragments at the end, and in a damaged file it does so for ever.
+        let queue = element("queue")?;
+        guard.0.add(&queue).map_err(refused)?;
+        gst::Element::link_many([&source, &queue, &parse]).map_err(refused)?;
+    } else {
+        source.link(&parse).map_err(refused)?;
+    }
 
     let target = sink.downgrade();
     let seen = Arc::clone(&found);

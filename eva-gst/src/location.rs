@@ -8,7 +8,11 @@ use crate::GstError;
 /// Where the video is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
+    /// A file that can be read from any place.
     Path(PathBuf),
+    /// A file that is only read from its beginning to its end.
+    InOrder(PathBuf),
+    /// An address.
     Uri(String),
 }
 

@@ -63,7 +63,7 @@ impl Demux {
             found,
         } = build(&location, &file, timeout)?;
         let demux = Self {
-            anywhere: matches!(location, Location::Path(_)),
+            anywhere: !matches!(location, Location::Uri(_)),
             location,
             file,
             timeout,

@@ -67,8 +67,12 @@ impl GstSource {
         let path = path.as_ref();
         let file = path.display().to_string();
         check_file(path, &file)?;
-        let container = Some(Container::of(path));
-        Self::start(Location::Path(path.to_owned()), file, container, options)
+        let container = Container::of(path);
+        let location = match container {
+            Container::FragmentedMp4 => Location::InOrder(path.to_owned()),
+            Container::Mp4 | Container::Other => Location::Path(path.to_owned()),
+        };
+        Self::start(location, file, Some(container), options)
     }
 
     /// Opens a video by its address, such as `file:///tmp/a.mp4`, with the default options.
