@@ -149,6 +149,17 @@ fn json_and_trace_hold_the_whole_run() {
 }
 
 #[test]
+fn a_trace_that_cannot_be_written_costs_no_answer() {
+    let Question { text, answer, .. } = question();
+    let path = video().to_str().unwrap();
+    let run = ask(&[path, &text, "--json", "--trace", "/no/such/trace.json"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("/no/such/trace.json"), "{}", run.stderr);
+    let printed: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(printed["answer"], answer.as_str());
+}
+
+#[test]
 fn options_become_lines_below_the_question() {
     let run = ask(&[
         video().to_str().unwrap(),

@@ -71,7 +71,8 @@ impl std::fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Burn's device, used once to see that it works.
+    /// Burn's device, used once to see that it works. For a GPU, the process's panic hook is silent
+    /// for that moment.
     ///
     /// # Errors
     /// [`DeviceError::NotCompiled`] names the missing feature, [`DeviceError::Unavailable`] a device

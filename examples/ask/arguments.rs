@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[arg(required_unless_present = "demo", conflicts_with = "demo")]
     pub(crate) question: Option<String>,
 
-    /// Writes a demo video to the folder for temporary files and asks a question about it
+    /// Writes a demo video, runs/demo.mp4, and asks a question about it
     #[arg(long)]
     pub(crate) demo: bool,
 

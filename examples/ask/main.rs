@@ -83,10 +83,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             (error.into_report(), Some(message))
         }
     };
-    // What a failed run did say is kept too.
-    if let (Some(report), Some(file)) = (&report, &arguments.trace) {
-        trace(file, &report.trajectory)?;
-    }
+    // What a failed run did say is kept too, and a trace that can't be written costs no answer.
+    let traced = match (&report, &arguments.trace) {
+        (Some(report), Some(file)) => trace(file, &report.trajectory),
+        _ => Ok(()),
+    };
     let (seconds, written) = display.finish();
     if let Some(message) = failure {
         return Err(message.into());
@@ -100,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     } else {
         print_totals(&info, &report, seconds)?;
     }
+    traced?;
     if report.answer().is_none() {
         eprintln!(
             "error: no answer: the run ended with `{}`{}",
@@ -120,10 +122,17 @@ fn open(path: &Path) -> Result<GstSource, Failure> {
     })
 }
 
+/// Where the demo video is written, like all that the examples make.
+const DEMO_PATH: &str = "runs/demo.mp4";
+
 /// Writes the demo video and gives its path and question.
 fn demo() -> Result<(PathBuf, String), Failure> {
     let world = World::new(Split::Dev.seed(DEMO));
-    let path = std::env::temp_dir().join("eva-demo.mp4");
+    let path = PathBuf::from(DEMO_PATH);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot make the folder {}: {error}", folder.display()))?;
+    }
     let bar = if io::stderr().is_terminal() {
         ProgressBar::new(u64::from(world.frame_count()))
     } else {

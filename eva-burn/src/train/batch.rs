@@ -176,17 +176,7 @@ impl Batch {
     /// trained: the same weights without gradients.
     pub(super) fn score(&self, model: &Qwen25Vl, eyes: &Qwen25Vl, config: &ModelConfig) -> Scored {
         let logits = self.logits(model, eyes, config);
-        let best: Vec<i32> = logits
-            .clone()
-            .detach()
-            .argmax(1)
-            .try_into_vec_as()
-            .unwrap_or_default();
-        let right = best
-            .iter()
-            .zip(&self.targets)
-            .map(|(best, target)| best == target)
-            .collect();
+        let right = hits(&logits, &self.targets);
         let loss = self.gather(logits).mean().neg();
         Scored { loss, right }
     }
@@ -232,4 +222,21 @@ impl Batch {
 
 fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
+
+/// Whether each row's highest score is that of its target.
+///
+/// # Shapes
+/// - scores: `[targets, classes]`
+pub(super) fn hits(scores: &Tensor<2>, targets: &[i32]) -> Vec<bool> {
+    let best: Vec<i32> = scores
+        .clone()
+        .detach()
+        .argmax(1)
+        .try_into_vec_as()
+        .unwrap_or_default();
+    best.iter()
+        .zip(targets)
+        .map(|(best, target)| best == target)
+        .collect()
 }

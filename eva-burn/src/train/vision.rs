@@ -8,6 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::input::Patches;
 
+use super::batch::hits;
 use super::{StepReport, Trainer};
 
 /// Pictures, and the token that names each of some merged patches.
@@ -35,17 +36,7 @@ impl Trainer {
             let names: Vec<i32> = shard.labels.iter().map(|(_, name)| *name as i32).collect();
             let features = model.see(&shard.patches, &config, &device).select(0, rows);
             let scores = features.matmul(model.embeddings().transpose());
-            let best: Vec<i32> = scores
-                .clone()
-                .detach()
-                .argmax(1)
-                .try_into_vec_as()
-                .unwrap_or_default();
-            let right = best
-                .iter()
-                .zip(&names)
-                .map(|(best, name)| best == name)
-                .collect();
+            let right = hits(&scores, &names);
             let share = shard.labels.len() as f64 / total.max(1) as f64;
             let names = indices(names).unsqueeze_dim::<2>(1);
             (
