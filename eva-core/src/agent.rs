@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::outcome::{CallError, CallErrors, Outcome, StopReason, Tally};
 use crate::reply::{self, FRAME_SELECT, FrameSelect, WrittenCall};
-use crate::selection::Asked;
+use crate::selection::{Asked, SelectionError};
 use crate::{FailedCalls, Rules, Selection, Usage, VideoInfo};
 
 /// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
@@ -222,7 +222,7 @@ impl Request {
         }
     }
 
-    fn selection(&self, info: &VideoInfo) -> Option<Selection> {
+    fn selection(&self, agent: &Agent) -> Option<Selection> {
         match *self {
             Self::Frames {
                 start,
@@ -238,7 +238,7 @@ impl Request {
                     width,
                     height,
                 };
-                Some(asked.of(info))
+                Some(asked.of(&agent.info, agent.rules.outside_window))
             }
             Self::Nothing | Self::Tool(_) => None,
         }
@@ -323,7 +323,7 @@ impl Agent {
     /// The calls of the last reply, in order, and what became of each so far.
     pub fn calls(&self) -> impl ExactSizeIterator<Item = Call> {
         self.calls.iter().map(|kept| Call {
-            selection: kept.request.selection(&self.info),
+            selection: kept.request.selection(self),
             state: kept.state,
         })
     }
@@ -388,7 +388,7 @@ impl Agent {
             let kept = self.planned(reply, written);
             if self.calls.push(kept).is_err() {
                 self.tally.dropped_calls = self.tally.dropped_calls.saturating_add(1);
-            } else if let Some(selection) = kept.request.selection(&self.info) {
+            } else if let Some(selection) = kept.request.selection(self) {
                 let sum = &mut self.tally.estimated_visual_tokens;
                 *sum = sum.saturating_add(selection.visual_tokens());
             }
@@ -423,10 +423,13 @@ impl Agent {
         let bound = u32::try_from(left).unwrap_or(u32::MAX);
         rules.max_visual_tokens = rules.max_visual_tokens.min(bound);
         match Asked::plan(&arguments, &self.info, &rules) {
-            Ok(asked) if asked.of(&self.info).visual_tokens() > left => {
+            Ok(asked) if asked.of(&self.info, rules.outside_window).visual_tokens() > left => {
                 fails(CallState::Failed(CallError::VisualBudgetSpent))
             }
             Ok(asked) => waits_for(Request::frames(asked)),
+            Err(SelectionError::Window { .. }) => {
+                fails(CallState::Failed(CallError::WindowOutsideVideo))
+            }
             Err(error) if error.ends_the_run() => fails(CallState::Raised),
             Err(_) => fails(CallState::Failed(CallError::FrameSelectFailed)),
         }
@@ -481,7 +484,7 @@ impl Agent {
 
     fn next_call(&mut self) {
         if let Some(call) = self.calls.iter().find(|call| is_waiting(call)) {
-            let selection = call.request.selection(&self.info).map(Step::SelectFrames);
+            let selection = call.request.selection(self).map(Step::SelectFrames);
             match (selection, call.request) {
                 (Some(select), _) => self.step = select,
                 (None, Request::Tool(written)) => self.step = Step::CallTool(written),

@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::prompt::{self, ToolResponse, trim_question};
 pub use crate::source::Picture;
-use crate::{Frame, Message, Part, Role, Selection, ToolSpec, VideoInfo};
+use crate::{Frame, FrameLabels, Message, Part, Role, Selection, ToolSpec, VideoInfo};
 
 /// The messages of a run with their pictures, as a [`Policy`](crate::Policy) reads them.
 #[derive(Debug, Clone, PartialEq)]
@@ -211,11 +211,22 @@ impl<P> ToolMessage<P> {
         }
     }
 
-    /// Adds the frames that a source delivered for `selection`, in order.
+    /// Adds the frames that a source delivered for `selection`, in order, labelled as the published
+    /// weights expect it.
     pub fn frames(&mut self, selection: &Selection, frames: impl IntoIterator<Item = Frame<P>>) {
+        self.frames_labelled(FrameLabels::RequestedWindow, selection, frames);
+    }
+
+    /// The same with the times that `labels` chooses.
+    pub fn frames_labelled(
+        &mut self,
+        labels: FrameLabels,
+        selection: &Selection,
+        frames: impl IntoIterator<Item = Frame<P>>,
+    ) {
         for (index, frame) in (0..).zip(frames) {
             // Writing to a `String` can't fail.
-            _ = self.wording.frame(&mut self.text, selection, index);
+            _ = (self.wording).frame_labelled(&mut self.text, labels, selection, index, frame.time);
             let label = core::mem::take(&mut self.text);
             self.parts.push(OwnedPart::Text(label));
             self.parts.push(OwnedPart::Image(Picture {

@@ -84,7 +84,7 @@
 //! | the picture type | [`Pixels`], or any type that source and policy share | [`RgbImage`] |
 //! | tools beside `frame_select` | [`Tool`], or [`ImageTool`] for pictures | |
 //! | display, log, progress | [`Watch`] | `()` |
-//! | limits, and what follows when calls fail | [`Rules`] | [`Rules::published`] |
+//! | limits; labels, windows outside the video, failed calls | [`Rules`] | [`Rules::published`], [`Rules::default`] |
 //! | an early end, a deadline | [`Session::with_cancel`], [`Session::with_deadline`] | |
 //! | pauses between steps | [`Session::begin`], [`Session::advance`], [`Run`] | [`Session::ask`] |
 //! | system message, further messages | [`Session::ask_prompt`] | [`prompt::SYSTEM`] |
@@ -142,7 +142,7 @@ pub use outcome::{CallError, Outcome, StopReason, Tally};
 pub use policy::{Message, Part, Policy, Role, Usage};
 #[cfg(feature = "alloc")]
 pub use report::{Report, SessionError, SessionResult};
-pub use rules::{FailedCalls, Rules, VideoInfo};
+pub use rules::{FailedCalls, FrameLabels, OutsideWindow, Rules, VideoInfo};
 #[cfg(feature = "alloc")]
 pub use run::Run;
 pub use selection::{Selection, SelectionError};

@@ -60,16 +60,21 @@ pub enum CallError {
     /// has no such limit.
     #[error("visual_budget_spent")]
     VisualBudgetSpent,
+    /// Nothing of the video lies between `start_time` and `end_time`. Not in the published protocol,
+    /// which takes the whole video then: see [`OutsideWindow`](crate::OutsideWindow).
+    #[error("window_outside_video")]
+    WindowOutsideVideo,
 }
 
 impl CallError {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::ArgumentsNotJson,
         Self::FrameSelectFailed,
         Self::ToolFailed,
         Self::NoNframes,
         Self::NoStartOrEndTime,
         Self::VisualBudgetSpent,
+        Self::WindowOutsideVideo,
     ];
 
     /// The published name of the failure.
@@ -82,6 +87,7 @@ impl CallError {
             Self::NoNframes => "no_nframes",
             Self::NoStartOrEndTime => "no_start_or_end_time",
             Self::VisualBudgetSpent => "visual_budget_spent",
+            Self::WindowOutsideVideo => "window_outside_video",
         }
     }
 
@@ -96,6 +102,9 @@ impl CallError {
             Self::NoStartOrEndTime => "start_time or end_time is missing: give both in seconds",
             Self::VisualBudgetSpent => {
                 "too few visual tokens are left: ask for less, or answer from what was shown"
+            }
+            Self::WindowOutsideVideo => {
+                "nothing of the video is between start_time and end_time: stay within its length"
             }
         }
     }

@@ -9,7 +9,7 @@ use core::fmt;
 use crate::json::Quoted;
 use crate::reply::FRAME_SELECT;
 use crate::word::is_space;
-use crate::{Selection, ToolSpec, VideoInfo};
+use crate::{FrameLabels, Selection, ToolSpec, VideoInfo};
 
 /// The system message, for conversations that don't bring their own. The weights were trained with
 /// this typo.
@@ -127,8 +127,8 @@ impl ToolResponse {
         }
     }
 
-    /// Writes what stands before frame `index` of `selection`. Frames are counted on through all
-    /// calls of the turn. The picture follows.
+    /// Writes what stands before frame `index` of `selection`, labelled as the published weights
+    /// expect it. Frames are counted on through all calls of the turn. The picture follows.
     ///
     /// # Errors
     /// When `out` refuses the text.
@@ -139,6 +139,21 @@ impl ToolResponse {
         index: u32,
     ) -> fmt::Result {
         self.label(out, selection.label_seconds(index))
+    }
+
+    /// The same with the label that `labels` chooses; `time` is the frame's own, in seconds.
+    ///
+    /// # Errors
+    /// When `out` refuses the text.
+    pub fn frame_labelled(
+        &mut self,
+        out: &mut dyn fmt::Write,
+        labels: FrameLabels,
+        selection: &Selection,
+        index: u32,
+        time: f64,
+    ) -> fmt::Result {
+        self.label(out, labels.seconds(selection, index, time))
     }
 
     /// Writes what a tool of the host returned. The published protocol has no such tool; the text

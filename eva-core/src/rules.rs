@@ -1,5 +1,7 @@
 //! What the agent may spend, and what it knows of the video before it looks.
 
+use crate::Selection;
+
 /// What is known of a video before any frame is seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -36,16 +38,36 @@ impl VideoInfo {
     }
 }
 
-/// Limits of a run.
+/// Limits of a run, and what follows where a call of the model is not as it should be.
+///
+/// There are two sets. [`Rules::published`] does as the published code does, under which the scores
+/// were made: take it for the published weights, for models that were trained on its conversations,
+/// and to compare scores. [`Rules::default`] is for an application with a model of its own: each
+/// choice tells the model what is true. They differ in three choices:
+///
+/// | Choice | [`published`](Rules::published) | [`default`](Rules::default) | Why |
+/// |---|---|---|---|
+/// | [`labels`](Rules::labels) | [`RequestedWindow`](FrameLabels::RequestedWindow) | [`FrameTimes`](FrameLabels::FrameTimes) | The published label is not the time of the frame when one frame is asked for or the window is partly beyond the video. A model that looks again at what it read would look in the wrong place. |
+/// | [`outside_window`](Rules::outside_window) | [`WholeVideo`](OutsideWindow::WholeVideo) | [`Refuse`](OutsideWindow::Refuse) | Frames of the whole video in the place of a moment that is not there cost as much as a good call and show something else than was asked for. |
+/// | [`failed_calls`](Rules::failed_calls) | [`EndRun`](FailedCalls::EndRun) | [`TellModel`](FailedCalls::TellModel) | A slip in the arguments is put right in the next turn; the published code gives the question up. |
 ///
 /// ```
-/// use eva_core::Rules;
+/// use eva_core::{FailedCalls, FrameLabels, OutsideWindow, Rules};
+///
 /// let rules = Rules::published().with_max_turns(3);
 /// assert_eq!((rules.max_turns, rules.max_visual_tokens), (3, 12_000));
+/// let told = Rules::published()
+///     .with_labels(FrameLabels::FrameTimes)
+///     .with_outside_window(OutsideWindow::Refuse)
+///     .with_failed_calls(FailedCalls::TellModel);
+/// assert_eq!(told, Rules::default());
 /// ```
+///
+/// With the feature `serde`, a field that is missing in what is read has its published value, so that
+/// runs that were stored before a choice was there go on as they began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default))]
+#[cfg_attr(feature = "serde", serde(default = "Rules::published"))]
 pub struct Rules {
     /// Replies of the model before the run ends without an answer.
     pub max_turns: u32,
@@ -67,16 +89,95 @@ pub struct Rules {
     pub max_run_visual_tokens: u64,
     /// What follows when all calls of a turn fail.
     pub failed_calls: FailedCalls,
+    /// Which time stands before a frame.
+    pub labels: FrameLabels,
+    /// What a call gets whose window holds nothing of the video.
+    pub outside_window: OutsideWindow,
+}
+
+/// Which time stands before a frame that the model sees.
+///
+/// ```
+/// use eva_core::{FrameLabels, Selection};
+///
+/// // One frame of the first minute is its middle, and the published code labels it with the start.
+/// let selection = Selection::uniform(0.0, 60.0, 1, 28, 28);
+/// let time = selection.time(0);
+/// assert_eq!(FrameLabels::RequestedWindow.seconds(&selection, 0, time), 0);
+/// assert_eq!(FrameLabels::FrameTimes.seconds(&selection, 0, time), 30);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum FrameLabels {
+    /// As in the published code: [`Selection::label_seconds`], spread over the window that the model
+    /// asked for, whether there are frames or not. The published weights were trained on it.
+    RequestedWindow,
+    /// The time at which the frame begins to be on display, as the source says ([`Frame::time`]), in
+    /// whole seconds. They are cut off, not rounded, so that a window from the label on holds the
+    /// frame.
+    ///
+    /// [`Frame::time`]: crate::Frame::time
+    FrameTimes,
+}
+
+impl FrameLabels {
+    /// The whole seconds to write before frame `index` of `selection`, which the source delivered
+    /// with `time` seconds.
+    #[must_use]
+    pub fn seconds(self, selection: &Selection, index: u32, time: f64) -> i64 {
+        match self {
+            Self::RequestedWindow => selection.label_seconds(index),
+            Self::FrameTimes => time as i64,
+        }
+    }
+}
+
+/// What a call gets whose window holds nothing of the video: it lies before or beyond it, or does not
+/// end after it starts.
+///
+/// A window that is partly within is cut down to that part whatever is chosen here, and in a video
+/// without a known length any window is the whole of it.
+///
+/// ```
+/// use eva_core::reply::FrameSelect;
+/// use eva_core::{OutsideWindow, Rules, Selection, VideoInfo};
+///
+/// let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let call = FrameSelect::parse(r#"{"start_time": 100, "end_time": 120, "nframes": 4}"#)?;
+/// let plan = |choice| Selection::plan(&call, &video, &Rules::published().with_outside_window(choice));
+///
+/// let whole = plan(OutsideWindow::WholeVideo)?;
+/// assert_eq!((whole.start, whole.end, whole.nframes), (0.0, 90.0, 4));
+/// let nearest = plan(OutsideWindow::Clamp)?;
+/// assert_eq!((nearest.start, nearest.end, nearest.nframes), (90.0, 90.0, 1));
+/// let refused = plan(OutsideWindow::Refuse).unwrap_err();
+/// assert!(refused.to_string().contains("the video ends at 90 s"));
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum OutsideWindow {
+    /// As in the published code: the whole video.
+    WholeVideo,
+    /// The moment of the video that is nearest to the start of the window, as one frame: more would
+    /// be the same picture again.
+    Clamp,
+    /// The call fails with [`CallError::WindowOutsideVideo`], which under
+    /// [`FailedCalls::TellModel`] the model reads together with the video's length.
+    ///
+    /// [`CallError::WindowOutsideVideo`]: crate::CallError::WindowOutsideVideo
+    Refuse,
 }
 
 /// What follows when calls fail.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum FailedCalls {
     /// As in the published code: a turn in which every call failed ends the run, arguments that the
     /// budget can't be counted with end it at once, and the model never reads of a failure.
-    #[default]
     EndRun,
     /// The model reads what failed and why, in the place of the frames, and may try again. A turn is
     /// spent all the same. A block without any call still ends the run.
@@ -87,7 +188,7 @@ impl Rules {
     /// As [`Rules::max_run_visual_tokens`]: no limit.
     pub const UNLIMITED: u64 = u64::MAX;
 
-    /// The limits under which the published scores were made.
+    /// The rules under which the published scores were made.
     #[must_use]
     pub const fn published() -> Self {
         Self {
@@ -97,6 +198,8 @@ impl Rules {
             max_frames: 12_000,
             max_run_visual_tokens: Self::UNLIMITED,
             failed_calls: FailedCalls::EndRun,
+            labels: FrameLabels::RequestedWindow,
+            outside_window: OutsideWindow::WholeVideo,
         }
     }
 
@@ -134,11 +237,29 @@ impl Rules {
         self.failed_calls = failed_calls;
         self
     }
+
+    /// The same with other times before the frames.
+    #[must_use]
+    pub const fn with_labels(mut self, labels: FrameLabels) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// The same with another answer to windows that hold nothing of the video.
+    #[must_use]
+    pub const fn with_outside_window(mut self, outside_window: OutsideWindow) -> Self {
+        self.outside_window = outside_window;
+        self
+    }
 }
 
 impl Default for Rules {
-    /// [`Rules::published`].
+    /// The published limits, and the choices that an application with a model of its own wants: the
+    /// model reads true times, and of each call that failed (see [`Rules`]).
     fn default() -> Self {
         Self::published()
+            .with_labels(FrameLabels::FrameTimes)
+            .with_outside_window(OutsideWindow::Refuse)
+            .with_failed_calls(FailedCalls::TellModel)
     }
 }

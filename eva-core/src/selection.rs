@@ -2,7 +2,7 @@
 
 use crate::json::Number;
 use crate::reply::{Argument, FrameSelect};
-use crate::{Rules, VideoInfo};
+use crate::{OutsideWindow, Rules, VideoInfo};
 
 /// Side in pixels of the square that one visual token covers.
 pub const PATCH: u32 = 28;
@@ -18,7 +18,7 @@ pub struct Selection {
     /// Start of the window that is watched, within the video.
     pub start: f64,
     /// End of the window that is watched, within the video, after `start` (equal to it only in a
-    /// video without length).
+    /// video without length and under [`OutsideWindow::Clamp`]).
     pub end: f64,
     /// Number of frames, at least 1.
     pub nframes: u32,
@@ -57,6 +57,19 @@ pub enum SelectionError {
     /// `start_time` or `end_time` is `NaN` or infinite: the frames can't be labelled.
     #[error("start_time or end_time is not finite: write seconds within the video")]
     TimeNotFinite,
+    /// The window holds nothing of the video, and [`OutsideWindow::Refuse`] is the rule.
+    #[error(
+        "nothing of the video is from {start} s to {end} s: ask for a start_time before the end_time, \
+         both in seconds; the video ends at {duration} s"
+    )]
+    Window {
+        /// `start_time`.
+        start: f64,
+        /// `end_time`.
+        end: f64,
+        /// Length of the video in seconds.
+        duration: f64,
+    },
 }
 
 impl SelectionError {
@@ -65,7 +78,7 @@ impl SelectionError {
     #[must_use]
     pub const fn ends_the_run(&self) -> bool {
         match self {
-            Self::FrameCount(_) | Self::Time => false,
+            Self::FrameCount(_) | Self::Time | Self::Window { .. } => false,
             Self::Nframes | Self::Resize | Self::TimeNotFinite => true,
         }
     }
@@ -94,17 +107,18 @@ impl Selection {
     /// number of frames and size shrink together by the cube root of budget over estimate, once
     /// (the result may still be somewhat over). At most [`Rules::max_frames`] remain.
     ///
-    /// The window is clamped to the video; if nothing is left of it, the whole video is taken. A
-    /// size of 0 or less gives the smallest frame, one visual token.
+    /// The window is cut down to the video; if nothing is left of it, [`Rules::outside_window`] says
+    /// what is taken. A size of 0 or less gives the smallest frame, one visual token.
     ///
     /// # Errors
-    /// [`SelectionError`], for arguments that the published code would fail on.
+    /// [`SelectionError`], for arguments that the published code would fail on, and for a window that
+    /// [`OutsideWindow::Refuse`] refuses.
     pub fn plan(
         call: &FrameSelect,
         info: &VideoInfo,
         rules: &Rules,
     ) -> Result<Self, SelectionError> {
-        Asked::plan(call, info, rules).map(|asked| asked.of(info))
+        Asked::plan(call, info, rules).map(|asked| asked.of(info, rules.outside_window))
     }
 
     /// The time of frame `index`, in seconds: the middle of the window for a single frame, else
@@ -192,7 +206,20 @@ impl Asked {
             return Err(SelectionError::FrameCount(nframes.value));
         }
         // Saturates: the count is at least 1 and finite here.
-        let nframes = (nframes.value as u32).min(rules.max_frames).max(1);
+        let mut nframes = (nframes.value as u32).min(rules.max_frames).max(1);
+        if window(requested_start, requested_end, info).is_none() {
+            match rules.outside_window {
+                OutsideWindow::WholeVideo => {}
+                OutsideWindow::Clamp => nframes = 1,
+                OutsideWindow::Refuse => {
+                    return Err(SelectionError::Window {
+                        start: requested_start,
+                        end: requested_end,
+                        duration: info.usable_duration(),
+                    });
+                }
+            }
+        }
         Ok(Self {
             start: requested_start,
             end: requested_end,
@@ -203,13 +230,16 @@ impl Asked {
     }
 
     /// The selection from the video `info`.
-    pub(crate) fn of(&self, info: &VideoInfo) -> Selection {
+    pub(crate) fn of(&self, info: &VideoInfo, outside: OutsideWindow) -> Selection {
         let duration = info.usable_duration();
-        let mut start = self.start.max(0.0);
-        let mut end = self.end.min(duration);
-        if end <= start {
-            (start, end) = (0.0, duration);
-        }
+        let (start, end) = window(self.start, self.end, info).unwrap_or(match outside {
+            OutsideWindow::Clamp => {
+                let moment = self.start.max(0.0).min(duration);
+                (moment, moment)
+            }
+            // What is refused was not planned.
+            OutsideWindow::WholeVideo | OutsideWindow::Refuse => (0.0, duration),
+        });
         Selection {
             start,
             end,
@@ -219,6 +249,18 @@ impl Asked {
             requested_start: self.start,
             requested_end: self.end,
         }
+    }
+}
+
+/// What is within the video of the window from `start` to `end`; `None` if that is nothing. A video
+/// without length is within any window.
+fn window(start: f64, end: f64, info: &VideoInfo) -> Option<(f64, f64)> {
+    let duration = info.usable_duration();
+    let (start, end) = (start.max(0.0), end.min(duration));
+    if start < end {
+        Some((start, end))
+    } else {
+        (duration == 0.0).then_some((0.0, 0.0))
     }
 }
 

@@ -53,7 +53,9 @@ pub struct Session<S: FrameSource, M: Policy<S::Pixels>, W = ()> {
 type Stop = (Abort, Box<dyn FnMut() -> bool + Send>);
 
 impl<S: FrameSource, M: Policy<S::Pixels>> Session<S, M> {
-    /// A session about the video of `source` under [`Rules::published`].
+    /// A session about the video of `source` under [`Rules::published`]: what the published weights and
+    /// the models that were trained on its conversations read the best, and what scores are
+    /// compared by. For another model, [`Session::with_rules`] and [`Rules::default`] are kinder.
     pub fn new(source: S, policy: M) -> Self {
         Self {
             source,
@@ -70,7 +72,7 @@ impl<S: FrameSource, M: Policy<S::Pixels>> Session<S, M> {
 }
 
 impl<S: FrameSource, M: Policy<S::Pixels>, W: Watch<S::Pixels>> Session<S, M, W> {
-    /// The same under other limits.
+    /// The same under other rules.
     #[must_use]
     pub fn with_rules(mut self, rules: Rules) -> Self {
         self.rules = rules;
@@ -309,7 +311,8 @@ impl<S: FrameSource, M: Policy<S::Pixels>, W: Watch<S::Pixels>> Session<S, M, W>
                 self.watch.on_frames(selection, &frames);
                 let count = frames.len() as u32;
                 if count > 0 {
-                    run.response().frames(selection, frames);
+                    let labels = run.agent.rules().labels;
+                    run.response().frames_labelled(labels, selection, frames);
                 }
                 run.agent.selected(Ok(count));
             }

@@ -8,8 +8,8 @@ use eva_core::mock::ScriptedPolicy;
 use eva_core::prompt::{Label, ToolResponse};
 use eva_core::reply::{self, Argument, FrameSelect};
 use eva_core::{
-    Abort, Agent, FailedCalls, Frame, FrameSource, Input, Outcome, Rules, Run, SelectFailed,
-    Selection, Session, Step, StopReason, ToolFailure, Trajectory, Usage, VideoInfo,
+    Abort, Agent, FailedCalls, Frame, FrameLabels, FrameSource, Input, Outcome, OutsideWindow,
+    Rules, Run, SelectFailed, Selection, Session, Step, StopReason, ToolFailure, Trajectory, Usage, VideoInfo,
 };
 
 /// Reads values off the bytes; zeros when they are used up.
@@ -69,9 +69,18 @@ impl<'a> Bytes<'a> {
         rules.reduced_side = self.u32();
         rules.max_frames = self.u32();
         rules.max_run_visual_tokens = self.u64();
-        if self.byte().is_multiple_of(2) {
+        let choices = self.byte();
+        if choices.is_multiple_of(2) {
             rules.failed_calls = FailedCalls::TellModel;
         }
+        if (choices >> 1).is_multiple_of(2) {
+            rules.labels = FrameLabels::FrameTimes;
+        }
+        rules.outside_window = match (choices >> 2) % 3 {
+            0 => OutsideWindow::WholeVideo,
+            1 => OutsideWindow::Clamp,
+            _ => OutsideWindow::Refuse,
+        };
         rules
     }
 
@@ -161,10 +170,15 @@ pub fn selection(data: &[u8]) {
     let index = bytes.u32();
     _ = (any.time(index), any.visual_tokens());
     let mut text = String::new();
-    ToolResponse::new()
-        .frame(&mut text, &any, index)
-        .expect("a String takes all");
-    assert!(text.contains(&Label(any.label_seconds(index)).to_string()));
+    let time = bytes.f64();
+    for labels in [FrameLabels::RequestedWindow, FrameLabels::FrameTimes] {
+        text.clear();
+        ToolResponse::new()
+            .frame_labelled(&mut text, labels, &any, index, time)
+            .expect("a String takes all");
+        let label = Label(labels.seconds(&any, index, time)).to_string();
+        assert!(text.contains(&label));
+    }
 }
 
 /// The whole agent under any inputs in any order: it refuses what does not fit and stays as it was,

@@ -192,6 +192,23 @@ fn goes_on_where_the_rules_say_so(player: &mut Player<'_>) {
     check!(episode.outcome.stop_reason == StopReason::AnswerFound);
     let tally = episode.outcome.tally;
     check!((tally.num_rounds, tally.estimated_visual_tokens) == (4, 120 + 5 * 2 * 3));
+
+    // What an application wants: nothing is beyond the end, and the model may look again.
+    let beyond = r#"<tool_call>{"tool": "frame_select", "arguments":
+        {"start_time": 700, "end_time": 800, "nframes": 8}}</tool_call>"#;
+    let replies = [beyond, SCAN, ANSWER];
+    let mut host = Host::new(&replies);
+    host.rules = Rules::default();
+    let episode = player.play(&host);
+    check!(episode.outcome.stop_reason == StopReason::AnswerFound);
+    check!(episode.outcome.tally.num_rounds == 3);
+    // The last of 8 frames is just before the end, and labelled so.
+    check!(episode.conversation.contains("Frame 7 at [09:59]: <"));
+
+    let replies = [beyond];
+    let mut host = Host::new(&replies);
+    host.rules = Rules::default().with_failed_calls(FailedCalls::EndRun);
+    player.ends(&host, "window_outside_video");
 }
 
 fn refuses_what_does_not_fit() {

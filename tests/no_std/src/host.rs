@@ -97,7 +97,10 @@ impl<'a> Host<'a> {
                     let result = (self.source)(&selection);
                     let response = response.get_or_insert_with(ToolResponse::new);
                     for index in 0..result.unwrap_or(0) {
-                        response.frame(&mut text, &selection, index).ok()?;
+                        let (labels, time) = (self.rules.labels, selection.time(index));
+                        response
+                            .frame_labelled(&mut text, labels, &selection, index, time)
+                            .ok()?;
                         write!(text, "<{}x{}>", selection.width, selection.height).ok()?;
                     }
                     (Input::Selected(result), &mut cost.selected)
