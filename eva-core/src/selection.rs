@@ -54,7 +54,8 @@ pub enum SelectionError {
     /// `start_time` or `end_time` is not a number.
     #[error("start_time or end_time is not a number: write seconds")]
     Time,
-    /// `start_time` or `end_time` is `NaN` or infinite: the frames can't be labelled.
+    /// `start_time` or `end_time` is `NaN` or infinite, or so large that the window has no length: the
+    /// frames can't be labelled.
     #[error("start_time or end_time is not finite: write seconds within the video")]
     TimeNotFinite,
     /// The window holds nothing of the video, and [`OutsideWindow::Refuse`] is the rule.
@@ -150,9 +151,10 @@ impl Selection {
     #[must_use]
     pub fn label_seconds(&self, index: u32) -> i64 {
         let steps = f64::from(self.nframes.saturating_sub(1).max(1));
-        let step = (self.requested_end - self.requested_start) / steps;
+        // In this order: a step that was divided first, taken that many times, falls short of the end.
+        let along = f64::from(index) * (self.requested_end - self.requested_start) / steps;
         // Truncates like Python's `int`; saturates where Python would count on.
-        (self.requested_start + f64::from(index) * step) as i64
+        (self.requested_start + along) as i64
     }
 
     /// Visual tokens of all frames: one for each [`PATCH`] x [`PATCH`] pixels.
@@ -207,6 +209,11 @@ impl Asked {
         }
         // Saturates: the count is at least 1 and finite here.
         let mut nframes = (nframes.value as u32).min(rules.max_frames).max(1);
+        // What the label of the last frame is counted with.
+        let length = (requested_end - requested_start) * f64::from(nframes - 1);
+        if !length.is_finite() {
+            return Err(SelectionError::TimeNotFinite);
+        }
         if window(requested_start, requested_end, info).is_none() {
             match rules.outside_window {
                 OutsideWindow::WholeVideo => {}
@@ -288,7 +295,7 @@ fn within_budget(
     if !over(resize) {
         return Ok((nframes, resize));
     }
-    let ratio = libm::pow(budget / estimate(resize), 1.0 / 3.0);
+    let ratio = cube_root(budget / estimate(resize));
     let reduced = nframes.value * ratio;
     if reduced.is_nan() {
         return Err(SelectionError::Nframes);
@@ -298,6 +305,28 @@ fn within_budget(
         integer: true,
     };
     Ok((nframes, resize * ratio))
+}
+
+/// Python's `x ** (1 / 3)` for `x` from 0 to 1, to the last bit.
+///
+/// Ratios are often cubes of simple ones, and then a bit decides which whole number comes out: in
+/// Python 0.001 gives a little over 0.1, since the power is a little below a third. `libm::cbrt` is
+/// not that power, and `libm::pow` is not exact enough.
+fn cube_root(x: f64) -> f64 {
+    /// What 1/3 lacks of a third.
+    const LACK: f64 = 1.850_371_707_708_594_2e-17;
+    if x <= 0.0 {
+        return 0.0;
+    }
+    let root = libm::cbrt(x);
+    // The exact square and cube of it, each as a number and what rounding took from it.
+    let square = root * root;
+    let square_rest = libm::fma(root, root, -square);
+    let cube = square * root;
+    let cube_rest = libm::fma(square, root, -cube) + square_rest * root;
+    let exact = ((x - cube) - cube_rest) / (3.0 * square);
+    // x ** -LACK is 1 - LACK * ln(x), so small is LACK.
+    root + (exact - LACK * libm::log(x) * root)
 }
 
 /// Patches along a side of `side` pixels at ratio `resize`, at least 1, halves to even.
