@@ -1,10 +1,11 @@
 # Each target sets up what it needs: system packages through apt-get on Debian and Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: ask help test train
+.PHONY: ask bench-core help test train
 
 help:
 	@echo "make ask     make a demo video and answer a question about it"
 	@echo "make test    all checks and tests, as CI runs them"
+	@echo "make bench-core   what the agent itself takes of an episode"
 	@echo "make train   train the bundled model from nothing (over an hour on 2 cores)"
 	@echo
 	@echo "On a video of your own:"
@@ -17,6 +18,9 @@ ask:
 test:
 	@scripts/setup.sh test
 	@scripts/ci.sh
+
+bench-core:
+	cargo bench --locked -p eva-core --features alloc --bench episode
 
 train:
 	cargo run --release --example train -- all --seed 1

@@ -25,7 +25,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 MAX_FLASH=$((48 * 1024))
-MIN_RUST=1.95 # rust-version in Cargo.toml
+MIN_RUST=1.87 # rust-version in eva-core/Cargo.toml
 TARGET=thumbv7em-none-eabihf
 CHECKED=(thumbv6m-none-eabi riscv32imc-unknown-none-elf wasm32-unknown-unknown)
 

@@ -128,10 +128,11 @@ impl<P> Run<P> {
 
     /// Notes what the source or tool said when the call at hand failed.
     pub(crate) fn note_failure(&mut self, message: String) {
-        if let Some(index) = self.waiting()
-            && let Some(turn) = self.turns.last_mut()
-            && let Some(record) = turn.calls.get_mut(index)
-        {
+        let Some(index) = self.waiting() else {
+            return;
+        };
+        let calls = self.turns.last_mut().map(|turn| &mut turn.calls);
+        if let Some(record) = calls.and_then(|calls| calls.get_mut(index)) {
             record.message = Some(message);
         }
     }

@@ -207,9 +207,11 @@ impl<S: FrameSource, M: Policy<S::Pixels>, W: Watch<S::Pixels>> Session<S, M, W>
     /// Carries out the step that `run` waits for, and says whether there was one: `false` means that
     /// the run is over.
     pub fn advance(&mut self, run: &mut Run<S::Pixels>) -> bool {
-        if !run.is_done()
-            && let Some(reason) = reason_to_stop(&mut self.stops)
-        {
+        let reason = match run.step() {
+            Step::Done(_) => None,
+            _ => reason_to_stop(&mut self.stops),
+        };
+        if let Some(reason) = reason {
             run.agent.abort(reason);
             run.note_calls();
         }

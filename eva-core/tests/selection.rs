@@ -267,8 +267,16 @@ fn argument() -> impl Strategy<Value = Argument> {
     ]
 }
 
+/// So many cases, unless `PROPTEST_CASES` says otherwise.
+fn cases(count: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(count),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(cases(3000))]
 
     #[test]
     fn any_call_on_any_video_gives_times_within_it(
