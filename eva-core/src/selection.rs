@@ -314,7 +314,7 @@ fn within_budget(
 /// not that power, and `libm::pow` is not exact enough.
 fn cube_root(x: f64) -> f64 {
     /// What 1/3 lacks of a third.
-    const LACK: f64 = 1.850_371_707_708_594_2e-17;
+    const LACK: f64 = 1.850_371_707_708_594e-17;
     if x <= 0.0 {
         return 0.0;
     }
