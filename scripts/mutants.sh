@@ -24,12 +24,13 @@ fi
 
 # Fast to compile rather than fast to run: each change compiles eva-core and its tests once more.
 export CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=false CARGO_INCREMENTAL=1
-export PROPTEST_CASES=${PROPTEST_CASES:-32}
+export PROPTEST_CASES=${PROPTEST_CASES:-32} EVA_PYTHON_BLOCKS=${EVA_PYTHON_BLOCKS:-4}
 mkdir -p target
 
 # Without the doc tests: each is a program of its own to compile.
 cargo mutants --package eva-core --features alloc,serde --output target --no-shuffle \
-  --timeout 60 --cap-lints true "$@" -- --lib --tests
+  --timeout 60 --cap-lints true '--cargo-arg=--config=profile.dev.package."*".opt-level=2' "$@" \
+  -- --lib --tests
 code=$?
 case " $* " in *" --list"*) exit "$code" ;; esac
 

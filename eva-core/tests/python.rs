@@ -384,8 +384,10 @@ fn agrees_with_python<C: Case>() {
     let checksums = golden["checksums"].as_str().unwrap();
     let checksums: Vec<&str> = checksums.split(' ').collect();
     assert_eq!(checksums.len() as u64 * size, C::COUNT);
+    // For slow ways to run tests; all of them otherwise.
+    let blocks = std::env::var("EVA_PYTHON_BLOCKS").map(|count| count.parse().unwrap());
     let mut wrong = Vec::new();
-    for (number, theirs) in (0..).zip(checksums) {
+    for (number, theirs) in (0..blocks.unwrap_or(u64::MAX)).zip(checksums) {
         let crc = block(number)
             .iter()
             .fold(0, |crc, case| crc32(crc32(crc, case.as_bytes()), b"\n"));
