@@ -28,7 +28,7 @@ export PROPTEST_CASES=${PROPTEST_CASES:-32} EVA_PYTHON_BLOCKS=${EVA_PYTHON_BLOCK
 mkdir -p target
 
 # Without the doc tests: each is a program of its own to compile.
-cargo mutants --package eva-core --features alloc,serde --output target --no-shuffle \
+cargo mutants --package eva-core --features alloc,serde --output target \
   --timeout 60 --cap-lints true '--cargo-arg=--config=profile.dev.package."*".opt-level=2' "$@" \
   -- --lib --tests
 code=$?

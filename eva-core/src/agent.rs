@@ -10,9 +10,32 @@ use crate::{FailedCalls, Rules, Selection, Usage, VideoInfo};
 /// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
 /// [`Tally::dropped_calls`]. A paused agent holds each call: more of them would not fit the half
 /// KiB that a microcontroller can spare.
+///
+/// ```
+/// use eva_core::agent::MAX_CALLS;
+/// use eva_core::{Agent, Input, Rules, Usage, VideoInfo};
+///
+/// let call = r#"{"tool": "frame_select", "arguments": {"start_time": 0, "end_time": 9, "nframes": 1}}"#;
+/// let reply = format!("<tool_call>{}</tool_call>", call.repeat(MAX_CALLS + 2));
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut agent = Agent::new(Rules::published(), video);
+/// agent.handle(Input::Generated { reply: &reply, usage: Usage::default() })?;
+/// assert_eq!((agent.calls().len(), agent.tally().dropped_calls), (MAX_CALLS, 2));
+/// # Ok::<(), eva_core::Unexpected>(())
+/// ```
 pub const MAX_CALLS: usize = 8;
 
 /// What the agent waits for. Doing it and handing the result to [`Agent::handle`] moves the run on.
+///
+/// ```
+/// use eva_core::agent::StepKind;
+/// use eva_core::{Agent, Rules, Step, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let agent = Agent::new(Rules::published(), video);
+/// assert_eq!(agent.step(), &Step::Generate);
+/// assert_eq!(agent.step().kind(), StepKind::Generate);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[must_use = "the run goes on only when the step is carried out"]
@@ -42,6 +65,15 @@ impl Step {
 }
 
 /// The result of a step.
+///
+/// ```
+/// use eva_core::agent::InputKind;
+/// use eva_core::{Input, Usage};
+///
+/// let usage = Usage { prompt: 900, cached: 0, completion: 40 };
+/// let input = Input::Generated { reply: "<answer>B</answer>", usage };
+/// assert_eq!(input.kind(), InputKind::Generated);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input<'a> {
     /// The model's reply, whole, and its tokens. For [`Step::Generate`].
@@ -85,10 +117,28 @@ impl Input<'_> {
 }
 
 /// A source could not deliver the frames.
+///
+/// ```
+/// use eva_core::{Input, SelectFailed};
+///
+/// let decoded: Result<u32, &str> = Err("the disk is gone"); // the host's own error stays with the host
+/// let input = Input::Selected(decoded.map_err(|_| SelectFailed));
+/// # assert_eq!(input, Input::Selected(Err(SelectFailed)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelectFailed;
 
 /// How a call of a host's tool failed.
+///
+/// ```
+/// use eva_core::{Input, ToolFailure};
+///
+/// let answer = |tool: &str| match tool {
+///     "clock" => Input::Returned(Ok(())),
+///     _ => Input::Returned(Err(ToolFailure::Unknown)),
+/// };
+/// # assert_eq!(answer("zoom"), Input::Returned(Err(ToolFailure::Unknown)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToolFailure {
     /// The tool failed: the call counts as [`CallError::ToolFailed`].
@@ -98,6 +148,16 @@ pub enum ToolFailure {
 }
 
 /// Why the host ends a run.
+///
+/// ```
+/// use eva_core::{Abort, Agent, Input, Rules, Step, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut agent = Agent::new(Rules::published(), video);
+/// let last = agent.handle(Input::Abort(Abort::DeadlineExceeded))?;
+/// assert!(matches!(last, Step::Done(outcome) if outcome.stop_reason.to_string() == "deadline_exceeded"));
+/// # Ok::<(), eva_core::Unexpected>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abort {
     /// A model server refused the conversation: `openai_bad_request`.
@@ -111,6 +171,10 @@ pub enum Abort {
 }
 
 /// Name of a [`Step`].
+///
+/// ```
+/// assert_eq!(eva_core::agent::StepKind::SelectFrames.to_string(), "`Selected` (or `Abort`)");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepKind {
     /// [`Step::Generate`]
@@ -135,6 +199,12 @@ impl fmt::Display for StepKind {
 }
 
 /// Name of an [`Input`].
+///
+/// ```
+/// use eva_core::{Abort, Input, agent::InputKind};
+///
+/// assert_eq!(Input::Abort(Abort::Cancelled).kind(), InputKind::Abort);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputKind {
     /// [`Input::Generated`]
@@ -150,6 +220,15 @@ pub enum InputKind {
 }
 
 /// [`Agent::handle`] was given the result of another step. The agent is as before.
+///
+/// ```
+/// use eva_core::{Agent, Input, Rules, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut agent = Agent::new(Rules::published(), video);
+/// let error = agent.handle(Input::Selected(Ok(8))).unwrap_err();
+/// assert!(error.to_string().starts_with("the agent expects `Generated` (or `Abort`)"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the agent expects {expected} but was given `{given:?}`: carry out what `step()` says")]
 pub struct Unexpected {
@@ -161,6 +240,22 @@ pub struct Unexpected {
 
 /// A call of the current turn, and what became of it: the one at the same place among
 /// [`reply::tool_calls`].
+///
+/// ```
+/// use eva_core::agent::CallState;
+/// use eva_core::{Agent, Input, Rules, Usage, VideoInfo};
+///
+/// let reply = r#"<tool_call>{"tool": "frame_select", "arguments":
+///     {"start_time": 0, "end_time": 9, "nframes": 2}}</tool_call>"#;
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut agent = Agent::new(Rules::published(), video);
+/// agent.handle(Input::Generated { reply, usage: Usage::default() })?;
+/// agent.handle(Input::Selected(Ok(2)))?;
+/// let calls: Vec<_> = agent.calls().collect();
+/// assert_eq!(calls[0].state, CallState::Done(2));
+/// assert_eq!(calls[0].selection.map(|selection| selection.end), Some(9.0));
+/// # Ok::<(), eva_core::Unexpected>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Call {
     /// What it asks the source for; `None` for another tool, or when it can't be carried out.
@@ -170,6 +265,18 @@ pub struct Call {
 }
 
 /// What became of a [`Call`].
+///
+/// ```
+/// use eva_core::{CallError, agent::CallState};
+///
+/// let told = |state| match state {
+///     CallState::Failed(error) => error.advice(),
+///     CallState::Raised => "the arguments can't be reckoned with",
+///     CallState::Unknown => "there is no tool of this name",
+///     CallState::Done(_) | CallState::Waiting => "",
+/// };
+/// assert!(told(CallState::Failed(CallError::NoNframes)).contains("nframes"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CallState {
@@ -250,6 +357,19 @@ impl Request {
 ///
 /// It holds no text and no pictures, needs no allocator, and can be cloned, stored (feature `serde`)
 /// and carried on later.
+///
+/// ```
+/// use eva_core::{Agent, Input, Rules, Step, Usage, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut agent = Agent::new(Rules::published(), video);
+/// let reply = "<answer>B</answer>";
+/// let usage = Usage { prompt: 60, cached: 0, completion: 5 };
+/// let step = agent.handle(Input::Generated { reply, usage })?;
+/// assert!(matches!(step, Step::Done(_)));
+/// assert_eq!(agent.tally().total_tokens, 65);
+/// # Ok::<(), eva_core::Unexpected>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Agent {

@@ -9,6 +9,16 @@ pub use crate::source::Picture;
 use crate::{Frame, FrameLabels, Message, Part, Role, Selection, ToolSpec, VideoInfo};
 
 /// The messages of a run with their pictures, as a [`Policy`](crate::Policy) reads them.
+///
+/// ```
+/// use eva_core::{Conversation, OwnedMessage, Role, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut conversation = Conversation::<()>::open(&video, &[(Role::User, "Who wins?")])?;
+/// conversation.push(OwnedMessage::text(Role::Assistant, "Red. <answer>red</answer>"));
+/// assert_eq!(conversation.messages().len(), 3);
+/// # Ok::<(), eva_core::NoQuestion>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Conversation<P> {
@@ -16,6 +26,13 @@ pub struct Conversation<P> {
 }
 
 /// One message with its texts and pictures.
+///
+/// ```
+/// use eva_core::{OwnedMessage, Role};
+///
+/// let message = OwnedMessage::<()>::text(Role::User, "Who wins?");
+/// assert_eq!(message.parts.len(), 1);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OwnedMessage<P> {
@@ -26,6 +43,14 @@ pub struct OwnedMessage<P> {
 }
 
 /// A piece of an [`OwnedMessage`].
+///
+/// ```
+/// use eva_core::{Frame, OwnedPart, Picture};
+///
+/// let frame = Frame { time: 1.5, pixels: () };
+/// let part = OwnedPart::Image(Picture { frame, width: 28, height: 28 });
+/// assert_ne!(part, OwnedPart::Text("Frame 0 at [00:01]: ".to_string()));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -37,6 +62,14 @@ pub enum OwnedPart<P> {
 }
 
 /// The prompt has no user message, hence no question.
+///
+/// ```
+/// use eva_core::{Conversation, NoQuestion, Role, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let opened = Conversation::<()>::open(&video, &[(Role::System, "Be brief.")]);
+/// assert_eq!(opened.unwrap_err(), NoQuestion);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the prompt has no user message: add one that asks the question")]
 pub struct NoQuestion;
@@ -179,6 +212,13 @@ impl<P> OwnedPart<P> {
 }
 
 /// The question of a prompt: its first user message, trimmed.
+///
+/// ```
+/// use eva_core::{Role, conversation::question};
+///
+/// let prompt = [(Role::System, "Be brief."), (Role::User, " Who wins?\n")];
+/// assert_eq!(question(&prompt), Some("Who wins?"));
+/// ```
 #[must_use]
 pub fn question<'a>(prompt: &[(Role, &'a str)]) -> Option<&'a str> {
     let (_, text) = prompt.iter().find(|(role, _)| *role == Role::User)?;
@@ -186,6 +226,17 @@ pub fn question<'a>(prompt: &[(Role, &'a str)]) -> Option<&'a str> {
 }
 
 /// The message that answers the calls of a turn, while its frames come in.
+///
+/// ```
+/// use eva_core::conversation::ToolMessage;
+/// use eva_core::{Frame, OwnedPart, Selection};
+///
+/// let selection = Selection::uniform(60.0, 90.0, 1, 28, 28);
+/// let mut message = ToolMessage::new();
+/// message.frames(&selection, [Frame { time: selection.time(0), pixels: () }]);
+/// let message = message.close("Who wins?");
+/// assert_eq!(message.parts[0], OwnedPart::Text("<tool_response>Frame 0 at [01:00]: ".to_string()));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ToolMessage<P> {

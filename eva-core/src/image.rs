@@ -5,6 +5,14 @@ use alloc::vec::Vec;
 use crate::Pixels;
 
 /// An 8-bit RGB picture that owns its bytes.
+///
+/// ```
+/// use eva_core::{Pixels, RgbImage};
+///
+/// let image = RgbImage::new(2, 1, vec![255, 0, 0, 0, 0, 255])?; // a red and a blue pixel
+/// assert_eq!((image.width(), &image.rgb()[3..]), (2, &[0, 0, 255][..]));
+/// # Ok::<(), eva_core::WrongLength>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "Stored"))]
@@ -33,6 +41,13 @@ impl TryFrom<Stored> for RgbImage {
 }
 
 /// [`RgbImage::new`] was given bytes that do not fit the picture's size.
+///
+/// ```
+/// use eva_core::RgbImage;
+///
+/// let error = RgbImage::new(2, 2, vec![0; 11]).unwrap_err();
+/// assert_eq!(error.given, 11);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an RGB picture of {width} x {height} pixels needs {width} * {height} * 3 bytes but was given \

@@ -7,9 +7,25 @@
 use core::fmt::{self, Write};
 
 /// Deepest nesting inside the object. One bit a level records whether it is an array or an object.
+///
+/// ```
+/// use eva_core::json::{MAX_DEPTH, read_object};
+///
+/// let nested = |levels: u32| {
+///     let levels = levels as usize;
+///     format!(r#"{{"x": {}{}}}"#, "[".repeat(levels), "]".repeat(levels))
+/// };
+/// assert!(read_object(&nested(MAX_DEPTH), |_, _| ()).is_ok());
+/// assert!(read_object(&nested(MAX_DEPTH + 2), |_, _| ()).is_err());
+/// ```
 pub const MAX_DEPTH: u32 = u128::BITS;
 
 /// The text is not a JSON object.
+///
+/// ```
+/// let error = eva_core::json::read_object(r#"{"n": 1.}"#, |_, _| ()).unwrap_err();
+/// assert_eq!(error.to_string(), "not a JSON object: unexpected text at byte 8");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object: unexpected text at byte {at}")]
 pub struct NotJson {
@@ -18,6 +34,15 @@ pub struct NotJson {
 }
 
 /// A JSON number.
+///
+/// ```
+/// use eva_core::json::{Number, Value, read_object};
+///
+/// let mut last = None;
+/// read_object(r#"{"n": 8.0}"#, |_, value| last = Some(value))?;
+/// assert_eq!(last, Some(Value::Number(Number { value: 8.0, integer: false })));
+/// # Ok::<(), eva_core::json::NotJson>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Number {
@@ -28,6 +53,15 @@ pub struct Number {
 }
 
 /// A member's value. What is not a number, a truth value or null is left unread.
+///
+/// ```
+/// use eva_core::json::{Value, read_object};
+///
+/// let mut values = Vec::new();
+/// read_object(r#"{"a": null, "b": true, "c": [1, {}]}"#, |_, value| values.push(value))?;
+/// assert_eq!(values, [Value::Null, Value::Bool(true), Value::Other("[1, {}]")]);
+/// # Ok::<(), eva_core::json::NotJson>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     /// `null`
@@ -41,6 +75,13 @@ pub enum Value<'a> {
 }
 
 /// A member's name, escapes not yet decoded.
+///
+/// ```
+/// let mut found = false;
+/// eva_core::json::read_object(r#"{"n\u006fte": 1}"#, |key, _| found = key.is("note"))?;
+/// assert!(found);
+/// # Ok::<(), eva_core::json::NotJson>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'a>(&'a str);
 
@@ -86,6 +127,25 @@ impl Key<'_> {
 /// Reads `text` as one object and hands each member to `member`, in order. A repeated name is handed
 /// out each time: in Python the last one counts.
 ///
+/// ```
+/// use eva_core::json::{Value, read_object};
+///
+/// /// The number under `name`; the last one counts.
+/// fn number(text: &str, name: &str) -> Option<f64> {
+///     let mut found = None;
+///     read_object(text, |key, value| {
+///         if let (true, Value::Number(number)) = (key.is(name), value) {
+///             found = Some(number.value);
+///         }
+///     })
+///     .ok()?;
+///     found
+/// }
+///
+/// assert_eq!(number(r#"{"x": 1, "time": 2.5}"#, "time"), Some(2.5));
+/// assert_eq!(number(r#"{"time": 2.5"#, "time"), None);
+/// ```
+///
 /// # Errors
 /// [`NotJson`] when the text is anything else; members before the error have been handed out.
 pub fn read_object<'a>(
@@ -118,6 +178,12 @@ pub fn read_object<'a>(
 }
 
 /// Text written as a JSON string, quotes included.
+///
+/// ```
+/// use eva_core::json::Quoted;
+///
+/// assert_eq!(Quoted("a \"b\"\n").to_string(), r#""a \"b\"\n""#);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quoted<'a>(pub &'a str);
 

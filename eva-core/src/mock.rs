@@ -11,12 +11,32 @@ use crate::{Frame, FrameSource, Message, Part, Policy, RgbImage, Selection, Usag
 /// A policy that says what it was told to, one text a turn.
 ///
 /// It counts one token for each byte of text and each picture.
+///
+/// ```
+/// use eva_core::mock::ScriptedPolicy;
+/// use eva_core::Policy;
+///
+/// let mut policy = ScriptedPolicy::new(["<answer>B</answer>"]);
+/// let mut reply = String::new();
+/// Policy::<()>::generate(&mut policy, &[], &mut reply)?;
+/// assert_eq!(reply, "<answer>B</answer>");
+/// # Ok::<(), eva_core::mock::ScriptEnded>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedPolicy {
     replies: VecDeque<String>,
 }
 
 /// A [`ScriptedPolicy`] was asked for more turns than it has replies.
+///
+/// ```
+/// use eva_core::Policy;
+/// use eva_core::mock::{ScriptEnded, ScriptedPolicy};
+///
+/// let mut policy = ScriptedPolicy::default();
+/// let result = Policy::<()>::generate(&mut policy, &[], &mut String::new());
+/// assert_eq!(result, Err(ScriptEnded));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the script has no more replies: give it one for each turn")]
 pub struct ScriptEnded;
@@ -55,6 +75,21 @@ impl<P> Policy<P> for ScriptedPolicy {
 }
 
 /// A source whose frames are all of one colour, each with exactly the asked time and size.
+///
+/// ```
+/// use eva_core::mock::SolidSource;
+/// use eva_core::{FrameSource, Pixels, Selection, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut source = SolidSource::new(video).with_color([255, 0, 0]);
+/// let mut times = Vec::new();
+/// source.frames(&Selection::uniform(0.0, 9.0, 1, 56, 28), &mut |frame| {
+///     assert_eq!((frame.pixels.width(), &frame.pixels.rgb()[..3]), (56, &[255, 0, 0][..]));
+///     times.push(frame.time);
+/// })?;
+/// assert_eq!(times, [4.5]);
+/// # Ok::<(), core::convert::Infallible>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct SolidSource {
     info: VideoInfo,

@@ -11,6 +11,18 @@ use crate::word::places;
 const JOIN: &str = "; ";
 
 /// What a finished run comes to.
+///
+/// ```
+/// use eva_core::{Agent, Input, Rules, Step, Usage, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut agent = Agent::new(Rules::published(), video);
+/// let reply = "It is <answer> B </answer>";
+/// if let Step::Done(outcome) = agent.handle(Input::Generated { reply, usage: Usage::default() })? {
+///     assert_eq!(outcome.answer.and_then(|span| span.of(reply)), Some("B"));
+/// }
+/// # Ok::<(), eva_core::Unexpected>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Outcome {
@@ -23,6 +35,13 @@ pub struct Outcome {
 }
 
 /// What a run has cost so far.
+///
+/// ```
+/// use eva_core::{Agent, Rules, Tally, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// assert_eq!(Agent::new(Rules::published(), video).tally(), &Tally::default());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tally {
@@ -39,6 +58,14 @@ pub struct Tally {
 }
 
 /// Why a call of a tool failed. Its text is the published name of the failure.
+///
+/// ```
+/// use eva_core::CallError;
+///
+/// assert_eq!(CallError::NoNframes.to_string(), "no_nframes");
+/// assert_eq!("no_nframes".parse(), Ok(CallError::NoNframes));
+/// assert!(CallError::NoNframes.advice().starts_with("nframes is missing"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CallError {
     /// The arguments are not a JSON object.
@@ -111,9 +138,26 @@ impl CallError {
 }
 
 /// The failures of a turn, in the order of its calls.
+///
+/// ```
+/// use eva_core::{CallError, StopReason};
+///
+/// let reason: StopReason = "no_nframes; arguments_not_json".parse()?;
+/// let StopReason::CallsFailed(errors) = reason else { unreachable!() };
+/// assert_eq!(errors, [CallError::NoNframes, CallError::ArgumentsNotJson]);
+/// # Ok::<(), eva_core::outcome::UnknownStopReason>(())
+/// ```
 pub type CallErrors = heapless::Vec<CallError, MAX_CALLS>;
 
 /// Why a run ended. Its text is the published name, and is read back with [`str::parse`].
+///
+/// ```
+/// use eva_core::StopReason;
+///
+/// assert_eq!("max_turns_exceeded".parse(), Ok(StopReason::MaxTurnsExceeded));
+/// assert_eq!(StopReason::AnswerFound.to_string(), "answer_found");
+/// assert!(StopReason::AnswerFound.is_settled() && !StopReason::Exception.is_settled());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
     /// `answer_found`
@@ -194,6 +238,12 @@ impl fmt::Display for StopReason {
 }
 
 /// The text is not the name of a stop reason.
+///
+/// ```
+/// use eva_core::{StopReason, outcome::UnknownStopReason};
+///
+/// assert_eq!("tired".parse::<StopReason>(), Err(UnknownStopReason));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a stop reason: expected a name such as `answer_found`, or up to {MAX_CALLS} call failures \

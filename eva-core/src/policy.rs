@@ -3,6 +3,18 @@
 use core::fmt;
 
 /// Who speaks.
+///
+/// ```
+/// use eva_core::Role;
+///
+/// let tag = |role| match role {
+///     Role::System => "system",
+///     Role::User => "user",
+///     Role::Assistant => "assistant",
+///     Role::Tool => "tool",
+/// };
+/// assert_eq!(tag(Role::Tool), "tool");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -18,6 +30,14 @@ pub enum Role {
 }
 
 /// A piece of a message: text or a picture, in the order the model sees them.
+///
+/// ```
+/// use eva_core::Part;
+///
+/// let parts = [Part::Text("Frame 0 at [00:00]: "), Part::Image(&"a picture")];
+/// let images = parts.iter().filter(|part| matches!(part, Part::Image(_))).count();
+/// assert_eq!(images, 1);
+/// ```
 #[derive(Debug)]
 pub enum Part<'a, P> {
     /// Text, to be read literally: special-token strings inside it are not special.
@@ -35,6 +55,14 @@ impl<P> Clone for Part<'_, P> {
 impl<P> Copy for Part<'_, P> {}
 
 /// One message of a conversation, borrowed from the host that keeps it.
+///
+/// ```
+/// use eva_core::{Message, Part, Role};
+///
+/// let parts = [Part::<()>::Text("Who wins?")];
+/// let message = Message { role: Role::User, parts: &parts };
+/// assert_eq!(message.parts.len(), 1);
+/// ```
 #[derive(Debug)]
 pub struct Message<'a, P> {
     /// Who speaks.
@@ -51,6 +79,13 @@ impl<P> Clone for Message<'_, P> {
 impl<P> Copy for Message<'_, P> {}
 
 /// Tokens of one call of a [`Policy`].
+///
+/// ```
+/// use eva_core::Usage;
+///
+/// let usage = Usage { prompt: 900, cached: 600, completion: 40 };
+/// assert_eq!(usage.prompt - usage.cached, 300); // computed in this call
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Usage {
@@ -63,6 +98,34 @@ pub struct Usage {
 }
 
 /// A multimodal model that continues a conversation.
+///
+/// ```
+/// use core::convert::Infallible;
+/// use core::fmt;
+/// use eva_core::{Message, Policy, Usage};
+///
+/// /// Does not look, and always says the same.
+/// struct Guess(&'static str);
+///
+/// impl<P> Policy<P> for Guess {
+///     type Error = Infallible;
+///
+///     fn generate(
+///         &mut self,
+///         _: &[Message<'_, P>],
+///         reply: &mut dyn fmt::Write,
+///     ) -> Result<Usage, Infallible> {
+///         // A refusal means that the run was called off: there is no more to say then.
+///         _ = write!(reply, "<answer>{}</answer>", self.0);
+///         Ok(Usage::default())
+///     }
+/// }
+///
+/// let mut reply = String::new();
+/// Policy::<()>::generate(&mut Guess("C"), &[], &mut reply)?;
+/// assert_eq!(reply, "<answer>C</answer>");
+/// # Ok::<(), Infallible>(())
+/// ```
 pub trait Policy<P> {
     /// What can go wrong while generating.
     type Error: core::error::Error;

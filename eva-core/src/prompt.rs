@@ -13,11 +13,22 @@ use crate::{FrameLabels, Selection, ToolSpec, VideoInfo};
 
 /// The system message, for conversations that don't bring their own. The weights were trained with
 /// this typo.
+///
+/// ```
+/// assert!(eva_core::prompt::SYSTEM.starts_with("Use Frame Select Tool to Anlysis the video"));
+/// ```
 pub const SYSTEM: &str =
     "Use Frame Select Tool to Anlysis the video and generate an answer to the question.";
 
 /// The tool that every host has, as the model is told of it beside others. Alone it is not named: the
 /// published weights know it.
+///
+/// ```
+/// use eva_core::prompt::FRAME_SELECT_SPEC;
+///
+/// assert_eq!(FRAME_SELECT_SPEC.name, "frame_select");
+/// assert!(FRAME_SELECT_SPEC.parameters.contains("nframes"));
+/// ```
 pub const FRAME_SELECT_SPEC: ToolSpec<'static> = ToolSpec {
     name: FRAME_SELECT,
     description: "Shows frames of the video: nframes of them, evenly spaced from start_time to \
@@ -72,6 +83,16 @@ pub fn write_system(out: &mut dyn fmt::Write, system: &str, tools: &[ToolSpec<'_
 
 /// Writes the first user message: what is known of the video, then the question (trimmed).
 ///
+/// ```
+/// use eva_core::{VideoInfo, prompt};
+///
+/// let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut text = String::new();
+/// prompt::write_question(&mut text, &video, " Who wins? ")?;
+/// assert_eq!(text, "Video Length: 89 seconds. Original video resolution: 720p. Who wins?");
+/// # Ok::<(), core::fmt::Error>(())
+/// ```
+///
 /// # Errors
 /// When `out` refuses the text.
 pub fn write_question(out: &mut dyn fmt::Write, info: &VideoInfo, question: &str) -> fmt::Result {
@@ -86,6 +107,10 @@ pub fn write_question(out: &mut dyn fmt::Write, info: &VideoInfo, question: &str
 }
 
 /// The question without white space at its ends, as every message quotes it.
+///
+/// ```
+/// assert_eq!(eva_core::prompt::trim_question("\n Who wins? "), "Who wins?");
+/// ```
 #[must_use]
 pub fn trim_question(question: &str) -> &str {
     question.trim_matches(is_space)
@@ -220,6 +245,13 @@ impl ToolResponse {
 
 /// Whole seconds as `mm:ss`, minutes unbounded: `75:03`. Negative seconds as Python's floor division
 /// gives them: -5 is `-1:55`.
+///
+/// ```
+/// use eva_core::prompt::Label;
+///
+/// assert_eq!(Label(61).to_string(), "01:01");
+/// assert_eq!(Label(4503).to_string(), "75:03");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label(pub i64);
 

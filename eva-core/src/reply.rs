@@ -9,6 +9,12 @@ use crate::span::Span;
 use crate::word::{is_space, is_word, places};
 
 /// The name of the tool that every host has.
+///
+/// ```
+/// let reply = r#"<tool_call>{"tool": "frame_select", "arguments": {}}</tool_call>"#;
+/// let call = eva_core::reply::tool_calls(reply).and_then(|mut calls| calls.next());
+/// assert_eq!(call.and_then(|call| call.name.of(reply)), Some(eva_core::reply::FRAME_SELECT));
+/// ```
 pub const FRAME_SELECT: &str = "frame_select";
 
 /// Most characters that may follow a fallback answer and its separator.
@@ -20,6 +26,15 @@ const FALLBACK_TAIL: usize = 100;
 /// 2. If there is none, or it is empty: the leftmost "answer" or "Answer" that is followed by one of
 ///    `.`, `:` or white space, optional white space and ONE word character, behind which the reply
 ///    ends, or has a non-word character and at most 100 more. That one character is the answer.
+///
+/// ```
+/// use eva_core::reply::answer;
+///
+/// let read = |reply: &'static str| answer(reply).and_then(|span| span.of(reply));
+/// assert_eq!(read("So <answer> the red one </answer>"), Some("the red one"));
+/// assert_eq!(read("The answer: B."), Some("B"));
+/// assert_eq!(read("I don't know."), None);
+/// ```
 #[must_use]
 pub fn answer(reply: &str) -> Option<Span> {
     between(reply, "<answer>", "</answer>")
@@ -68,6 +83,16 @@ fn ends_soon(tail: &str) -> bool {
 
 /// The `frame_select` calls in a reply: those in its first `<tool_call> ... </tool_call>` block.
 /// `None` when it has no such block. [`ToolCalls::with_other_tools`] finds calls of any tool.
+///
+/// ```
+/// use eva_core::reply::tool_calls;
+///
+/// let reply = r#"<tool_call>{"tool": "frame_select", "arguments": {"nframes": 8}}</tool_call>"#;
+/// let calls = tool_calls(reply).into_iter().flatten();
+/// let arguments: Vec<_> = calls.map(|call| call.arguments.of(reply)).collect();
+/// assert_eq!(arguments, [Some(r#"{"nframes": 8}"#)]);
+/// assert!(tool_calls("no block").is_none());
+/// ```
 #[must_use]
 pub fn tool_calls(reply: &str) -> Option<ToolCalls<'_>> {
     let block = between(reply, "<tool_call>", "</tool_call>")?;
@@ -81,6 +106,14 @@ pub fn tool_calls(reply: &str) -> Option<ToolCalls<'_>> {
 }
 
 /// A call as it is written in a reply.
+///
+/// ```
+/// let reply = r#"<tool_call>{"tool": "note", "arguments": {"text": "red"}}</tool_call>"#;
+/// let calls = eva_core::reply::tool_calls(reply).map(|calls| calls.with_other_tools());
+/// let call = calls.and_then(|mut calls| calls.next());
+/// assert_eq!(call.and_then(|call| call.name.of(reply)), Some("note"));
+/// assert_eq!(call.and_then(|call| call.arguments.of(reply)), Some(r#"{"text": "red"}"#));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WrittenCall {
@@ -95,6 +128,15 @@ pub struct WrittenCall {
 /// A call is `{"tool": "NAME", "arguments": {...}}`, with `"parameters"` accepted for `"arguments"`
 /// and white space only where the published pattern has it: not before a colon. Its arguments end at
 /// the first closing brace that is followed by another one.
+///
+/// ```
+/// use eva_core::reply::tool_calls;
+///
+/// let reply = r#"<tool_call>{"tool": "zoom", "arguments": {}}
+///     {"tool": "frame_select", "parameters": {"nframes": 1}}</tool_call>"#;
+/// assert_eq!(tool_calls(reply).map(|calls| calls.count()), Some(1));
+/// assert_eq!(tool_calls(reply).map(|calls| calls.with_other_tools().count()), Some(2));
+/// ```
 #[derive(Debug, Clone)]
 pub struct ToolCalls<'a> {
     reply: &'a str,
@@ -192,6 +234,15 @@ impl<'a> Cursor<'a> {
 }
 
 /// An argument where a number is expected. `true` and `false` count as 1 and 0, as in Python.
+///
+/// ```
+/// use eva_core::json::Value;
+/// use eva_core::reply::Argument;
+///
+/// assert_eq!(Argument::from(Value::Bool(true)), Argument::whole(1));
+/// assert_eq!(Argument::from(Value::Other("\"8\"")), Argument::NotANumber);
+/// assert_ne!(Argument::float(8.0), Argument::whole(8)); // Python tells them apart
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Argument {
     /// Null, text, an array or an object. A number written as text is text.
@@ -232,6 +283,17 @@ impl From<Value<'_>> for Argument {
 
 /// The arguments of a `frame_select` call, present but not yet checked against a video:
 /// [`Selection::plan`](crate::Selection::plan) does that.
+///
+/// ```
+/// use eva_core::CallError;
+/// use eva_core::reply::{Argument, FrameSelect};
+///
+/// let call = FrameSelect::parse(r#"{"start_time": 0, "end_time": 9.5, "nframes": 8}"#)?;
+/// assert_eq!(call.end_time, Argument::float(9.5));
+/// assert_eq!(call.resize, Argument::whole(1));
+/// assert_eq!(FrameSelect::parse("{}"), Err(CallError::NoStartOrEndTime));
+/// # Ok::<(), CallError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FrameSelect {
     /// Start of the window in seconds.

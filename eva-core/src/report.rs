@@ -9,6 +9,17 @@ use crate::trajectory::Trajectory;
 use crate::{FrameSource, Policy};
 
 /// What a finished run leaves.
+///
+/// ```
+/// use eva_core::mock::{ScriptedPolicy, SolidSource};
+/// use eva_core::{Session, StopReason, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let report = Session::new(SolidSource::new(video), ScriptedPolicy::new(["I give up."])).ask("?")?;
+/// assert_eq!(report.answer(), None);
+/// assert_eq!(report.stop_reason(), &StopReason::NoAnswerNoToolCall);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct Report<P> {
     /// The record of the run, without pixels.
@@ -41,6 +52,17 @@ impl<P> fmt::Debug for Report<P> {
 }
 
 /// Why [`Session::ask`](crate::Session::ask) failed. `M` and `S` are the errors of the policy and the source.
+///
+/// ```
+/// use eva_core::mock::{ScriptedPolicy, SolidSource};
+/// use eva_core::{Session, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut session = Session::new(SolidSource::new(video), ScriptedPolicy::default());
+/// let error = session.ask("Who wins?").unwrap_err();
+/// assert!(error.to_string().starts_with("the policy failed in turn 1: the script has no more replies"));
+/// assert!(error.into_report().is_some_and(|report| report.answer().is_none()));
+/// ```
 #[derive(thiserror::Error)]
 pub enum SessionError<M, S, P> {
     /// The prompt has no user message; nothing was run.
@@ -97,6 +119,15 @@ impl<M: fmt::Debug, S: fmt::Debug, P> fmt::Debug for SessionError<M, S, P> {
 }
 
 /// What [`Session::ask`](crate::Session::ask) returns for source `S` and policy `M`.
+///
+/// ```
+/// use eva_core::report::SessionResult;
+/// use eva_core::{FrameSource, Policy};
+///
+/// fn answer<S: FrameSource, M: Policy<S::Pixels>>(result: SessionResult<S, M>) -> Option<String> {
+///     result.ok()?.answer().map(str::to_string)
+/// }
+/// ```
 pub type SessionResult<S, M> = Result<
     Report<<S as FrameSource>::Pixels>,
     SessionError<

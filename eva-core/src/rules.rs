@@ -3,6 +3,15 @@
 use crate::Selection;
 
 /// What is known of a video before any frame is seen.
+///
+/// ```
+/// use eva_core::VideoInfo;
+///
+/// let phone = VideoInfo { duration: 12.5, width: 1080, height: 1920, fps: 30.0 };
+/// assert_eq!((phone.usable_duration(), phone.shorter_side()), (12.5, 1080));
+/// let live = VideoInfo { duration: f64::INFINITY, ..phone };
+/// assert_eq!(live.usable_duration(), 0.0);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct VideoInfo {
@@ -172,6 +181,13 @@ pub enum OutsideWindow {
 }
 
 /// What follows when calls fail.
+///
+/// ```
+/// use eva_core::{FailedCalls, Rules};
+///
+/// let patient = Rules::published().with_failed_calls(FailedCalls::TellModel);
+/// assert_ne!(patient, Rules::published());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

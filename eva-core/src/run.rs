@@ -17,6 +17,21 @@ use crate::{FailedCalls, Picture, Role, Selection, ToolSpec, Usage};
 /// It holds all there is of a run: with feature `serde`, one that was stored between two steps can be
 /// carried on by another session, in another process, and comes to the same end. What it does not
 /// hold is the state of the policy, which reads the whole conversation each time, and of the tools.
+///
+/// ```
+/// use eva_core::mock::{ScriptedPolicy, SolidSource};
+/// use eva_core::{Role, Session, Step, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let policy = ScriptedPolicy::new(["<answer>B</answer>"]);
+/// let mut session = Session::new(SolidSource::new(video), policy);
+/// let mut run = session.begin(&[(Role::User, "Who wins?")])?;
+/// assert_eq!(run.step(), &Step::Generate);
+/// let copy = run.clone(); // or stored, with the feature `serde`
+/// session.advance(&mut run);
+/// assert!(run.is_done() && !copy.is_done());
+/// # Ok::<(), eva_core::NoQuestion>(())
+/// ```
 #[derive(Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Run<P> {

@@ -5,6 +5,13 @@ use crate::reply::{Argument, FrameSelect};
 use crate::{OutsideWindow, Rules, VideoInfo};
 
 /// Side in pixels of the square that one visual token covers.
+///
+/// ```
+/// use eva_core::{Selection, selection::PATCH};
+///
+/// let selection = Selection::uniform(0.0, 9.0, 2, 10 * PATCH, 6 * PATCH);
+/// assert_eq!(selection.visual_tokens(), 2 * 10 * 6);
+/// ```
 pub const PATCH: u32 = 28;
 
 /// A window of a video, how many frames of it, and how large: what a [`FrameSource`] is asked for.
@@ -12,6 +19,20 @@ pub const PATCH: u32 = 28;
 /// Times are seconds from the first displayed frame.
 ///
 /// [`FrameSource`]: crate::FrameSource
+///
+/// ```
+/// use eva_core::reply::FrameSelect;
+/// use eva_core::{Rules, Selection, VideoInfo};
+///
+/// let video = VideoInfo { duration: 90.0, width: 1920, height: 1080, fps: 25.0 };
+/// let call = FrameSelect::parse(r#"{"start_time": 60, "end_time": 120, "nframes": 64}"#)?;
+/// let selection = Selection::plan(&call, &video, &Rules::published())?;
+/// // Cut to the end of the video, and reduced to what the budget allows.
+/// assert_eq!((selection.start, selection.end), (60.0, 90.0));
+/// assert_eq!((selection.nframes, selection.width, selection.height), (34, 700, 392));
+/// assert_eq!(selection.times().next(), Some(60.0));
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Selection {
@@ -38,6 +59,22 @@ pub struct Selection {
 /// The published code finds these in two places, with different ends: its arithmetic on the visual
 /// budget and on the labels raises, which ends the run ([`SelectionError::ends_the_run`]); the
 /// extraction of the frames only fails the call.
+///
+/// ```
+/// use eva_core::reply::{Argument, FrameSelect};
+/// use eva_core::{Rules, Selection, SelectionError, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let call = FrameSelect {
+///     start_time: Argument::whole(0),
+///     end_time: Argument::whole(9),
+///     nframes: Argument::float(2.5),
+///     resize: Argument::whole(1),
+/// };
+/// let error = Selection::plan(&call, &video, &Rules::published()).unwrap_err();
+/// assert_eq!(error, SelectionError::FrameCount(2.5));
+/// assert!(!error.ends_the_run());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SelectionError {

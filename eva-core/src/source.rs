@@ -8,6 +8,26 @@ use crate::{Selection, VideoInfo};
 ///
 /// Policies that only need pixels are generic over this, so that an application can bring its own
 /// image type without a copy.
+///
+/// ```
+/// use eva_core::Pixels;
+///
+/// /// A picture of one colour.
+/// struct Dot([u8; 3]);
+///
+/// impl Pixels for Dot {
+///     fn width(&self) -> u32 {
+///         1
+///     }
+///     fn height(&self) -> u32 {
+///         1
+///     }
+///     fn rgb(&self) -> &[u8] {
+///         &self.0
+///     }
+/// }
+/// # assert_eq!((&Dot([1, 2, 3])).rgb(), [1, 2, 3]);
+/// ```
 pub trait Pixels {
     /// Width in pixels.
     fn width(&self) -> u32;
@@ -30,6 +50,14 @@ impl<P: Pixels + ?Sized> Pixels for &P {
 }
 
 /// One frame of a video, with the time at which it is really on display.
+///
+/// ```
+/// use eva_core::Frame;
+///
+/// // At 1.02 s of a video of 25 frames a second, the frame from 1.0 s on is on display.
+/// let frame = Frame { time: 1.0, pixels: [0_u8; 3] };
+/// # assert_eq!(frame.time, 1.0);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Frame<P> {
@@ -40,6 +68,13 @@ pub struct Frame<P> {
 }
 
 /// A frame in a conversation, with the size it was asked for.
+///
+/// ```
+/// use eva_core::{Frame, Picture};
+///
+/// let picture = Picture { frame: Frame { time: 1.0, pixels: () }, width: 140, height: 84 };
+/// assert_eq!(picture.visual_tokens(), 5 * 3);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Picture<P> {
@@ -64,6 +99,43 @@ impl<P> Picture<P> {
 /// A source delivers, for each time of a [`Selection`] and in the selection's order, the frame on
 /// display at that time, scaled to the selection's size. Times count from the first displayed
 /// frame: `0.0` is always valid.
+///
+/// ```
+/// use core::convert::Infallible;
+/// use eva_core::{Frame, FrameSource, Selection, VideoInfo};
+///
+/// /// A slide show: each picture is on display for ten seconds.
+/// struct Slides(Vec<&'static str>);
+///
+/// impl FrameSource for Slides {
+///     type Pixels = &'static str;
+///     type Error = Infallible;
+///
+///     fn info(&self) -> VideoInfo {
+///         VideoInfo { duration: 10.0 * self.0.len() as f64, width: 640, height: 360, fps: 0.1 }
+///     }
+///
+///     fn frames(
+///         &mut self,
+///         selection: &Selection,
+///         sink: &mut dyn FnMut(Frame<&'static str>),
+///     ) -> Result<(), Infallible> {
+///         for time in selection.times() {
+///             let index = ((time / 10.0) as usize).min(self.0.len().saturating_sub(1));
+///             if let Some(pixels) = self.0.get(index) {
+///                 sink(Frame { time: 10.0 * index as f64, pixels: *pixels });
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut seen = Vec::new();
+/// let middle = Selection::uniform(10.0, 20.0, 1, 28, 28);
+/// Slides(vec!["title", "chart", "end"]).frames(&middle, &mut |frame| seen.push(frame.pixels))?;
+/// assert_eq!(seen, ["chart"]);
+/// # Ok::<(), Infallible>(())
+/// ```
 pub trait FrameSource {
     /// The picture type, usually one that implements [`Pixels`].
     type Pixels;

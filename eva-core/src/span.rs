@@ -4,6 +4,14 @@
 ///
 /// The agent stores no text: what it has to point out, it points out with a span, and the host reads
 /// it with [`Span::of`].
+///
+/// ```
+/// use eva_core::Span;
+///
+/// let span = Span::new(3, 6);
+/// assert_eq!((span.of("So red."), span.len()), (Some("red"), 3));
+/// assert_eq!(span.of("So"), None);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Span {

@@ -5,10 +5,23 @@ use core::fmt;
 use crate::source::Picture;
 
 /// The schema of a tool that takes no arguments.
+///
+/// ```
+/// let schema = eva_core::tool::NO_PARAMETERS;
+/// assert!(eva_core::json::read_object(schema, |_, _| ()).is_ok());
+/// ```
 pub const NO_PARAMETERS: &str = r#"{"type": "object", "properties": {}}"#;
 
 /// What the model is told of a tool: [`prompt::write_system`](crate::prompt::write_system) puts it
 /// into the system message.
+///
+/// ```
+/// use eva_core::ToolSpec;
+/// use eva_core::tool::NO_PARAMETERS;
+///
+/// let clock = ToolSpec { name: "clock", description: "Says the time.", parameters: NO_PARAMETERS };
+/// # assert_eq!(clock.name, "clock");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToolSpec<'a> {
     /// The name the model calls it by.
@@ -78,6 +91,40 @@ pub trait Tool {
 /// A function that the model may call by name and that answers with pictures, and text if it likes:
 /// a crop at full resolution, a contact sheet, a chart. `P` is the picture type that the session's
 /// source and policy share.
+///
+/// ```
+/// use core::convert::Infallible;
+/// use core::fmt;
+/// use eva_core::{Frame, ImageTool, Picture};
+///
+/// /// Shows a map of the place.
+/// struct Map;
+///
+/// impl ImageTool<&'static str> for Map {
+///     type Error = Infallible;
+///     fn name(&self) -> &str {
+///         "map"
+///     }
+///     fn description(&self) -> &str {
+///         "Shows a map of the place where the video was taken."
+///     }
+///     fn call(
+///         &mut self,
+///         _: &str,
+///         out: &mut dyn fmt::Write,
+///         images: &mut dyn FnMut(Picture<&'static str>),
+///     ) -> Result<(), Infallible> {
+///         _ = out.write_str("The map:");
+///         images(Picture { frame: Frame { time: 0.0, pixels: "a map" }, width: 280, height: 280 });
+///         Ok(())
+///     }
+/// }
+///
+/// let mut tokens = 0;
+/// Map.call("{}", &mut String::new(), &mut |picture| tokens += picture.visual_tokens())?;
+/// assert_eq!(tokens, 100);
+/// # Ok::<(), Infallible>(())
+/// ```
 pub trait ImageTool<P> {
     /// What can go wrong in a call. Under [`FailedCalls::TellModel`](crate::FailedCalls) the model
     /// reads its text.

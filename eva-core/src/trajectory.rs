@@ -8,6 +8,26 @@ use crate::outcome::{CallError, StopReason, Tally};
 use crate::{Role, Selection, Usage, VideoInfo};
 
 /// Everything a run said, asked for and came to. With feature `serde` it is one JSON object.
+///
+/// ```
+/// use eva_core::mock::{ScriptedPolicy, SolidSource};
+/// use eva_core::trajectory::PartRecord;
+/// use eva_core::{Session, VideoInfo};
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let policy = ScriptedPolicy::new([
+///     r#"<tool_call>{"tool": "frame_select", "arguments":
+///        {"start_time": 30, "end_time": 60, "nframes": 1, "resize": 0.1}}</tool_call>"#,
+///     "<answer>B</answer>",
+/// ]);
+/// let record = Session::new(SolidSource::new(video), policy).ask("Who wins?")?.trajectory;
+/// assert_eq!(record.frame_times().collect::<Vec<_>>(), [45.0]);
+/// assert_eq!(record.selections().count(), 1);
+/// assert_eq!(record.turns[0].calls[0].frames, 1);
+/// assert_eq!(record.outcome.answer.as_deref(), Some("B"));
+/// assert!(matches!(record.messages[3].parts[1], PartRecord::Image(image) if image.width == 140));
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Trajectory {
@@ -24,6 +44,14 @@ pub struct Trajectory {
 }
 
 /// A message of the conversation.
+///
+/// ```
+/// use eva_core::trajectory::{MessageRecord, PartRecord};
+/// use eva_core::{OwnedMessage, Role};
+///
+/// let record = MessageRecord::from(&OwnedMessage::<()>::text(Role::User, "Who wins?"));
+/// assert_eq!(record.parts, [PartRecord::Text("Who wins?".to_string())]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MessageRecord {
@@ -35,6 +63,16 @@ pub struct MessageRecord {
 
 /// A piece of a message. In JSON: `{"text": "..."}` or
 /// `{"image": {"time": 1.5, "width": 28, "height": 28}}`.
+///
+/// ```
+/// use eva_core::trajectory::{ImageRecord, PartRecord};
+/// use eva_core::{Frame, OwnedPart, Picture};
+///
+/// let frame = Frame { time: 1.5, pixels: () };
+/// let part = OwnedPart::Image(Picture { frame, width: 56, height: 28 });
+/// let image = ImageRecord { time: 1.5, width: 56, height: 28 };
+/// assert_eq!(PartRecord::from(&part), PartRecord::Image(image));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -46,6 +84,13 @@ pub enum PartRecord {
 }
 
 /// A frame without its pixels.
+///
+/// ```
+/// use eva_core::trajectory::ImageRecord;
+///
+/// let tokens = |image: &ImageRecord| (image.width / 28) * (image.height / 28);
+/// assert_eq!(tokens(&ImageRecord { time: 1.5, width: 56, height: 28 }), 2);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ImageRecord {
@@ -58,6 +103,15 @@ pub struct ImageRecord {
 }
 
 /// One reply of the model and the calls in it.
+///
+/// ```
+/// use eva_core::Usage;
+/// use eva_core::trajectory::Turn;
+///
+/// let usage = Usage { prompt: 900, cached: 0, completion: 40 };
+/// let answered = Turn { usage, calls: Vec::new() };
+/// # assert!(answered.calls.is_empty());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Turn {
@@ -68,6 +122,21 @@ pub struct Turn {
 }
 
 /// A call of a tool.
+///
+/// ```
+/// use eva_core::CallError;
+/// use eva_core::trajectory::CallRecord;
+///
+/// let refused = CallRecord {
+///     tool: "frame_select".to_string(),
+///     arguments: r#"{"start_time": 0}"#.to_string(),
+///     selection: None,
+///     frames: 0,
+///     error: Some(CallError::NoStartOrEndTime),
+///     message: None,
+/// };
+/// # assert!(refused.selection.is_none());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CallRecord {
@@ -87,6 +156,18 @@ pub struct CallRecord {
 }
 
 /// How a run ended. Field names are those of the published evaluation.
+///
+/// ```
+/// use eva_core::trajectory::OutcomeRecord;
+/// use eva_core::{StopReason, Tally};
+///
+/// let answered = OutcomeRecord {
+///     answer: Some("B".to_string()),
+///     stop_reason: StopReason::AnswerFound,
+///     tally: Tally { num_rounds: 2, frames: 8, ..Tally::default() },
+/// };
+/// # assert!(answered.stop_reason.is_settled());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OutcomeRecord {

@@ -5,6 +5,29 @@ use crate::{Frame, Picture, Selection, Usage};
 
 /// Is told what happens in a run, for a display, a log or a progress bar. Nothing it does changes
 /// the run. `()` looks away.
+///
+/// ```
+/// use eva_core::mock::{ScriptedPolicy, SolidSource};
+/// use eva_core::{Session, Usage, VideoInfo, Watch};
+///
+/// /// Counts the model's tokens.
+/// #[derive(Default)]
+/// struct Tokens(u32);
+///
+/// impl<P> Watch<P> for Tokens {
+///     fn on_reply(&mut self, _: &str, usage: &Usage) {
+///         self.0 += usage.completion;
+///     }
+/// }
+///
+/// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+/// let mut tokens = Tokens::default();
+/// Session::new(SolidSource::new(video), ScriptedPolicy::new(["<answer>B</answer>"]))
+///     .with_watch(&mut tokens)
+///     .ask("Who wins?")?;
+/// assert_eq!(tokens.0, 18); // the scripted policy counts bytes
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 pub trait Watch<P> {
     /// The run is about to carry out `step`; the last one is [`Step::Done`].
     fn on_step(&mut self, step: &Step) {
