@@ -381,7 +381,9 @@ fn a_run_that_is_not_carried_on_is_called_off() {
 #[cfg(feature = "serde")]
 mod paused {
     use super::*;
-    use eva_core::{Report, RgbImage, Run};
+    use std::sync::Mutex;
+
+    use eva_core::{FrameLabels, OutsideWindow, Report, RgbImage, Run, Step};
     use proptest::prelude::*;
 
     fn reply() -> impl Strategy<Value = String> {
@@ -391,6 +393,7 @@ mod paused {
             )),
             Just(r#"{"tool": "frame_select", "arguments": {"start_time": 13, "end_time": 20, "nframes": 1}}"#.into()),
             Just(r#"{"tool": "frame_select", "arguments": {x}}"#.into()),
+            Just(r#"{"tool": "frame_select", "arguments": {"start_time": 700, "end_time": 800, "nframes": 2, "resize": 0.1}}"#.into()),
             Just(r#"{"tool": "echo", "arguments": {"it": "é"}}"#.into()),
             Just(r#"{"tool": "echo", "arguments": {"fail": 1}}"#.into()),
             Just(r#"{"tool": "crop", "arguments": {}}"#.into()),
@@ -404,11 +407,62 @@ mod paused {
         ]
     }
 
-    fn open(replies: &[String], rules: Rules) -> Session<Seconds, ScriptedPolicy> {
+    fn choices() -> impl Strategy<Value = (FailedCalls, FrameLabels, OutsideWindow)> {
+        (
+            prop_oneof![Just(FailedCalls::EndRun), Just(FailedCalls::TellModel)],
+            prop_oneof![
+                Just(FrameLabels::RequestedWindow),
+                Just(FrameLabels::FrameTimes)
+            ],
+            prop_oneof![
+                Just(OutsideWindow::WholeVideo),
+                Just(OutsideWindow::Clamp),
+                Just(OutsideWindow::Refuse)
+            ],
+        )
+    }
+
+    /// All events, in words; clones write to the same list.
+    #[derive(Clone, Default)]
+    struct Events(Arc<Mutex<Vec<String>>>);
+
+    impl Events {
+        fn note(&self, event: String) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    impl Watch<u32> for Events {
+        fn on_step(&mut self, step: &Step) {
+            self.note(format!("{step:?}"));
+        }
+        fn on_text(&mut self, piece: &str) {
+            self.note(format!("text {piece}"));
+        }
+        fn on_reply(&mut self, reply: &str, usage: &Usage) {
+            self.note(format!("reply {reply} {usage:?}"));
+        }
+        fn on_frames(&mut self, selection: &Selection, frames: &[Frame<u32>]) {
+            self.note(format!("{selection:?} {frames:?}"));
+        }
+        fn on_tool(&mut self, name: &str, arguments: &str, returned: &str) {
+            self.note(format!("{name} {arguments} {returned}"));
+        }
+        fn on_tool_images(&mut self, name: &str, images: &[Picture<u32>]) {
+            self.note(format!("{name} {images:?}"));
+        }
+    }
+
+    fn open(
+        replies: &[String],
+        rules: Rules,
+        events: &Events,
+    ) -> Session<Seconds, ScriptedPolicy, Events> {
         Session::new(Seconds, ScriptedPolicy::new(replies.iter().cloned()))
             .with_tool(Echo)
             .with_image_tool(Crop)
             .with_rules(rules)
+            .with_watch(events.clone())
     }
 
     proptest! {
@@ -416,19 +470,22 @@ mod paused {
         fn a_run_stored_between_steps_comes_to_the_same_end(
             replies in prop::collection::vec(reply(), 0..7),
             pauses in prop::collection::vec(any::<bool>(), 40),
-            tells: bool,
+            choices in choices(),
             budget in prop_oneof![Just(Rules::UNLIMITED), 0..40u64],
         ) {
-            let failed_calls = if tells { FailedCalls::TellModel } else { FailedCalls::EndRun };
+            let (failed_calls, labels, outside_window) = choices;
             let rules = Rules::published()
                 .with_failed_calls(failed_calls)
+                .with_labels(labels)
+                .with_outside_window(outside_window)
                 .with_max_run_visual_tokens(budget);
-            let whole: Report<u32> = match open(&replies, rules).ask("Q") {
+            let (seen, seen_paused) = (Events::default(), Events::default());
+            let whole: Report<u32> = match open(&replies, rules, &seen).ask("Q") {
                 Ok(report) => report,
                 Err(error) => error.into_report().unwrap(),
             };
 
-            let mut session = open(&replies, rules);
+            let mut session = open(&replies, rules, &seen_paused);
             let mut run = session.begin(&[(Role::User, "Q")]).unwrap();
             let mut pauses = pauses.into_iter().cycle();
             while session.advance(&mut run) {
@@ -437,7 +494,8 @@ mod paused {
                     let rounds = run.agent().tally().num_rounds as usize;
                     drop(run);
                     run = serde_json::from_str::<Run<u32>>(&stored).unwrap();
-                    session = open(replies.get(rounds..).unwrap_or_default(), rules);
+                    let left = replies.get(rounds..).unwrap_or_default();
+                    session = open(left, rules, &seen_paused);
                 }
             }
             let paused = match session.finish(run) {
@@ -446,6 +504,8 @@ mod paused {
             };
             prop_assert_eq!(&paused.trajectory, &whole.trajectory);
             prop_assert_eq!(paused.conversation, whole.conversation);
+            let (seen, seen_paused) = (seen.0.lock().unwrap(), seen_paused.0.lock().unwrap());
+            prop_assert_eq!(&*seen_paused, &*seen);
         }
     }
 
