@@ -203,7 +203,10 @@ fn goes_on_where_the_rules_say_so(player: &mut Player<'_>) {
     check!(episode.outcome.stop_reason == StopReason::AnswerFound);
     check!(episode.outcome.tally.num_rounds == 3);
     // The last of 8 frames is just before the end, and labelled so.
-    check!(episode.conversation.contains("Frame 7 at [09:59]: <"));
+    let end = "\nFrame 7 at [09:59]: <140x84>\n\
+        If more information is needed, call the frame selection tool again.\n\n\
+        Question: Who wins?</tool_response>";
+    check!(episode.conversation.ends_with(end));
 
     let replies = [beyond];
     let mut host = Host::new(&replies);
