@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::outcome::{CallError, CallErrors, Outcome, StopReason, Tally};
 use crate::reply::{self, FRAME_SELECT, FrameSelect, WrittenCall};
-use crate::selection::{Asked, SelectionError};
+use crate::selection::{self, Asked, SelectionError};
 use crate::{FailedCalls, Rules, Selection, Usage, VideoInfo};
 
 /// Most calls that are run in one turn. Later ones in the same reply are not run, but counted in
@@ -505,12 +505,12 @@ impl Agent {
             written = written.with_other_tools();
         }
         for written in written {
-            let kept = self.planned(reply, written);
+            let (kept, estimate) = self.planned(reply, written);
             if self.calls.push(kept).is_err() {
                 self.tally.dropped_calls = self.tally.dropped_calls.saturating_add(1);
-            } else if let Some(selection) = kept.request.selection(self) {
+            } else {
                 let sum = &mut self.tally.estimated_visual_tokens;
-                *sum = sum.saturating_add(selection.visual_tokens());
+                *sum = sum.saturating_add(estimate);
             }
             if kept.state == CallState::Raised && !self.tells_failures() {
                 return self.done(StopReason::Exception);
@@ -519,18 +519,20 @@ impl Agent {
         self.next_call();
     }
 
-    /// The call, read and set against the video.
-    fn planned(&self, reply: &str, written: WrittenCall) -> Kept {
-        let waits_for = |request| Kept {
-            request,
-            state: CallState::Waiting,
+    /// The call, read and set against the video, and its visual tokens as estimated. The published
+    /// code counts them before it extracts frames, hence also for a call that fails then.
+    fn planned(&self, reply: &str, written: WrittenCall) -> (Kept, u64) {
+        let waits_for = |request| {
+            let state = CallState::Waiting;
+            Kept { request, state }
         };
-        let fails = |state| Kept {
-            request: Request::Nothing,
-            state,
+        let failed = |state| {
+            let request = Request::Nothing;
+            Kept { request, state }
         };
+        let fails = |state| (failed(state), 0);
         if written.name.of(reply) != Some(FRAME_SELECT) {
-            return waits_for(Request::Tool(written));
+            return (waits_for(Request::Tool(written)), 0);
         }
         let arguments = written.arguments.of(reply).unwrap_or_default();
         let arguments = match FrameSelect::parse(arguments) {
@@ -543,15 +545,25 @@ impl Agent {
         let bound = u32::try_from(left).unwrap_or(u32::MAX);
         rules.max_visual_tokens = rules.max_visual_tokens.min(bound);
         match Asked::plan(&arguments, &self.info, &rules) {
-            Ok(asked) if asked.of(&self.info, rules.outside_window).visual_tokens() > left => {
-                fails(CallState::Failed(CallError::VisualBudgetSpent))
+            Ok(asked) => {
+                let estimate = asked
+                    .of(&self.info, self.rules.outside_window)
+                    .visual_tokens();
+                if estimate > left {
+                    fails(CallState::Failed(CallError::VisualBudgetSpent))
+                } else {
+                    (waits_for(Request::frames(asked)), estimate)
+                }
             }
-            Ok(asked) => waits_for(Request::frames(asked)),
             Err(SelectionError::Window { .. }) => {
                 fails(CallState::Failed(CallError::WindowOutsideVideo))
             }
             Err(error) if error.ends_the_run() => fails(CallState::Raised),
-            Err(_) => fails(CallState::Failed(CallError::FrameSelectFailed)),
+            Err(_) => {
+                let estimate = selection::estimate(&arguments, &self.info, &rules);
+                let state = CallState::Failed(CallError::FrameSelectFailed);
+                (failed(state), estimate.min(left))
+            }
         }
     }
 

@@ -49,7 +49,8 @@ pub struct Tally {
     pub num_rounds: u32,
     /// Prompt and completion tokens of the last turn alone: a server caches what came before.
     pub total_tokens: u64,
-    /// Visual tokens of all selections, summed, as estimated before the frames are fetched.
+    /// Visual tokens of all calls, summed, as estimated before the frames are fetched: of those that
+    /// then fail too.
     pub estimated_visual_tokens: u64,
     /// Frames delivered.
     pub frames: u64,

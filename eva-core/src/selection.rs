@@ -221,16 +221,7 @@ impl Asked {
         info: &VideoInfo,
         rules: &Rules,
     ) -> Result<Self, SelectionError> {
-        let nframes = match call.nframes {
-            // Python raises on a whole number beyond a float, but counts with an infinite float.
-            Argument::Number(n) if n.value.is_finite() || !n.integer => n,
-            _ => return Err(SelectionError::Nframes),
-        };
-        let resize = match call.resize {
-            Argument::Number(n) if n.value.is_finite() => n.value,
-            _ => return Err(SelectionError::Resize),
-        };
-        let (nframes, resize) = within_budget(nframes, resize, info, rules)?;
+        let (nframes, resize) = reduced(call, info, rules)?;
 
         let (Argument::Number(start), Argument::Number(end)) = (call.start_time, call.end_time)
         else {
@@ -306,6 +297,37 @@ fn window(start: f64, end: f64, info: &VideoInfo) -> Option<(f64, f64)> {
     } else {
         (duration == 0.0).then_some((0.0, 0.0))
     }
+}
+
+/// Visual tokens of a call that can't be carried out, as the published code counts them before it
+/// tries: a fraction of a frame is none, and so are fewer frames than none.
+pub(crate) fn estimate(call: &FrameSelect, info: &VideoInfo, rules: &Rules) -> u64 {
+    match reduced(call, info, rules) {
+        // Saturates, also at 0.
+        Ok((nframes, resize)) => {
+            let frame = patches(info.height, resize) * patches(info.width, resize);
+            (libm::trunc(nframes.value) * frame) as u64
+        }
+        Err(_) => 0,
+    }
+}
+
+/// Number of frames and ratio of `call` within the budget.
+fn reduced(
+    call: &FrameSelect,
+    info: &VideoInfo,
+    rules: &Rules,
+) -> Result<(Number, f64), SelectionError> {
+    let nframes = match call.nframes {
+        // Python raises on a whole number beyond a float, but counts with an infinite float.
+        Argument::Number(n) if n.value.is_finite() || !n.integer => n,
+        _ => return Err(SelectionError::Nframes),
+    };
+    let resize = match call.resize {
+        Argument::Number(n) if n.value.is_finite() => n.value,
+        _ => return Err(SelectionError::Resize),
+    };
+    within_budget(nframes, resize, info, rules)
 }
 
 /// Number of frames and ratio after both stages of reduction.
