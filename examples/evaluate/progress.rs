@@ -34,7 +34,7 @@ impl<'a> Progress<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Self, Failure> {
         let all = items.chosen.len() as u64;
-        let is_done = |item: &&eva::benchmark::Item| results.done().contains(&item.index);
+        let is_done = |item: &&eva::benchmark::Item| results.done().contains(item.index);
         let before = items.chosen.iter().filter(is_done).count() as u64;
         let bar = io::stderr().is_terminal().then(|| ProgressBar::new(all));
         if let Some(bar) = &bar {

@@ -15,6 +15,7 @@
 //! What answers the questions is a [`Setup`]: a policy for each worker and a source for each item.
 
 mod compare;
+mod indices;
 mod play;
 mod record;
 mod results;
@@ -25,6 +26,7 @@ mod summary;
 mod uniform;
 
 pub use compare::{Comparison, compare};
+pub use indices::Indices;
 pub use record::Record;
 pub use results::{Found, RecordReader, Results, ResultsError};
 pub use run::{Ended, EvaluateError, Evaluation};

@@ -135,6 +135,7 @@ fn ask<T: Setup>(
 
 fn filled(mut record: Record, run: &Run) -> Record {
     let outcome = &run.trajectory.outcome;
+    record.video_seconds = run.trajectory.video.usable_duration();
     record.answer.clone_from(&outcome.answer);
     record.stop_reason = outcome.stop_reason.to_string();
     record.num_rounds = outcome.tally.num_rounds;

@@ -1,7 +1,8 @@
 //! The result of one item: [`Record`].
 
 use eva_core::StopReason;
-use serde::{Deserialize, Serialize};
+use eva_core::prompt::trim_question;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::score::is_correct;
@@ -19,8 +20,10 @@ pub struct Record {
     /// Paths of its video, as the item has them.
     pub videos: Vec<String>,
     /// The correct answer.
+    #[serde(deserialize_with = "text")]
     pub gt: String,
-    /// The answer that was given.
+    /// The answer that was given. In a file, none is the empty text, as in the published files.
+    #[serde(serialize_with = "or_empty", deserialize_with = "if_any")]
     pub answer: Option<String>,
     /// Why the run ended, by its published name.
     pub stop_reason: String,
@@ -32,6 +35,8 @@ pub struct Record {
     pub estimated_visual_tokens: u64,
     /// What went wrong, if anything did.
     pub error: Option<String>,
+    /// Length of the video in seconds; 0 when it was not opened, or it is not known.
+    pub video_seconds: f64,
     /// Frames delivered.
     pub frames: u64,
     /// Prompt tokens of all turns.
@@ -68,6 +73,13 @@ impl Record {
         answer.is_some_and(|answer| is_correct(answer, &self.gt))
     }
 
+    /// Whether there is no answer but white space, which the published scorer counts as a failure.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        let answer = self.answer.as_deref().unwrap_or_default();
+        trim_question(answer).is_empty()
+    }
+
     /// Whether the run came to an end that is the model's own. The others have an error, or a stop
     /// reason such as `exception`, and can be retried.
     #[must_use]
@@ -89,6 +101,31 @@ impl Record {
     }
 }
 
+/// A text, or what Python writes for another value: so does the published scorer read it.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::String(text) => text,
+        other => other.to_string(),
+    })
+}
+
+/// The same, where nothing and the empty text are no answer.
+fn if_any<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let value = Value::deserialize(from)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let text = text(value).map_err(serde::de::Error::custom)?;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+fn or_empty<S: Serializer>(answer: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(answer.as_deref().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -102,6 +139,34 @@ mod tests {
         let record = Record::parse(line).unwrap();
         assert_eq!((record.index, record.num_rounds, record.frames), (3, 2, 0));
         assert!(record.is_correct() && record.is_settled());
+    }
+
+    #[test]
+    fn no_answer_is_written_as_the_published_evaluation_writes_it() {
+        let line = serde_json::to_string(&Record::default()).unwrap();
+        assert!(line.contains("\"answer\":\"\""), "{line}");
+        let mut record = Record::parse(line.as_bytes()).unwrap();
+        assert_eq!(record.answer, None);
+        record.answer = Some(" \u{1f}".to_owned());
+        assert!(record.is_unanswered() && !record.is_correct());
+    }
+
+    #[test]
+    fn values_that_are_no_texts_are_read_as_the_published_scorer_reads_them() {
+        for (gt, answer) in [
+            ("3", "3"),
+            ("2.5", "2.5"),
+            ("true", "\"TRUE\""),
+            ("null", "\"none\""),
+        ] {
+            let line = format!("{{\"index\": 1, \"gt\": {gt}, \"answer\": {answer}}}");
+            assert!(
+                Record::parse(line.as_bytes()).unwrap().is_correct(),
+                "{line}"
+            );
+        }
+        let line = br#"{"index": 1, "gt": null, "answer": null}"#;
+        assert!(Record::parse(line).unwrap().is_unanswered());
     }
 
     #[test]

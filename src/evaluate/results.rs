@@ -1,6 +1,5 @@
 //! The results of a run on disk: [`Results`].
 
-use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use eva_core::Trajectory;
 use serde_json::{Map, Value};
 
-use super::Record;
+use super::{Indices, Record};
 
 mod reader;
 
@@ -33,7 +32,7 @@ pub struct Results {
     folder: PathBuf,
     path: PathBuf,
     file: File,
-    done: HashSet<u64>,
+    done: Indices,
     found: Found,
     line: Vec<u8>,
     _lock: File,
@@ -186,7 +185,7 @@ impl Results {
 
     /// The numbers of the items that are done.
     #[must_use]
-    pub fn done(&self) -> &HashSet<u64> {
+    pub fn done(&self) -> &Indices {
         &self.done
     }
 

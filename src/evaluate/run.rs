@@ -1,7 +1,6 @@
 //! Items, workers, results: [`Evaluation`].
 
 use std::any::Any;
-use std::collections::HashSet;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +12,7 @@ use std::thread;
 use eva_core::Rules;
 
 use super::play::{Played, failed, play};
-use super::{Record, Results, ResultsError, Setup, Uniform};
+use super::{Indices, Record, Results, ResultsError, Setup, Uniform};
 use crate::benchmark::Item;
 
 /// How the items are run.
@@ -224,10 +223,10 @@ impl<'a> Evaluation<'a> {
 }
 
 /// Items that are still to be done.
-struct Queue<I>(Mutex<(I, HashSet<u64>)>);
+struct Queue<I>(Mutex<(I, Indices)>);
 
 impl<I: Iterator<Item = Item>> Queue<I> {
-    fn new(items: I, done: HashSet<u64>) -> Self {
+    fn new(items: I, done: Indices) -> Self {
         Self(Mutex::new((items, done)))
     }
 

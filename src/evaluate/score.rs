@@ -1,12 +1,14 @@
 //! What counts as correct, and how sure a number is: [`is_correct`], [`wilson`], [`mcnemar`].
 
+use eva_core::prompt::trim_question;
 use serde::Serialize;
 
 /// Whether an answer is the ground truth: both trimmed and in upper case, as the published scorer
 /// compares them. An empty answer never is.
 #[must_use]
 pub fn is_correct(answer: &str, ground_truth: &str) -> bool {
-    let plain = |text: &str| text.trim().to_uppercase();
+    // Python trims more than Rust: the four ASCII separators too.
+    let plain = |text: &str| trim_question(text).to_uppercase();
     let answer = plain(answer);
     !answer.is_empty() && answer == plain(ground_truth)
 }
@@ -74,6 +76,8 @@ mod tests {
     fn case_and_white_space_at_the_ends_do_not_matter() {
         assert!(is_correct(" c\n", "C"));
         assert!(is_correct("None", "none "));
+        assert!(is_correct("\u{1c}c\u{a0}\u{3000}", "C"));
+        assert!(is_correct("straße", "STRASSE"));
         assert!(!is_correct("C.", "C"));
         assert!(!is_correct("", ""));
         assert!(!is_correct(" ", "@"));

@@ -12,11 +12,18 @@ use crate::benchmark::is_answerable;
 /// Most different values of an extra that still make a category. With more it is a name or a text.
 const MOST_VALUES: usize = 40;
 
+/// What a record without a stop reason counts as.
+const MISSING_REASON: &str = "missing_stop_reason";
+
+/// The category of the length of an item's video.
+const LENGTH: &str = "video length";
+
 /// Counts records, one by one; keeps none of them.
 #[derive(Debug, Clone, Default)]
 pub struct Scorer {
     items: u64,
     correct: u64,
+    unanswered: u64,
     unanswerable: u64,
     errors: u64,
     sums: Means,
@@ -34,6 +41,8 @@ pub struct Summary {
     /// Of all items.
     #[serde(flatten)]
     pub score: Score,
+    /// Items without an answer, or with an empty one. They count as wrong.
+    pub unanswered: u64,
     /// Items whose ground truth no answer can match. They count as wrong.
     pub unanswerable: u64,
     /// Items that ended by an error, or an end that is not the model's own.
@@ -137,15 +146,23 @@ impl Scorer {
         let correct = record.is_correct();
         self.items += 1;
         self.correct += u64::from(correct);
+        self.unanswered += u64::from(record.is_unanswered());
         self.unanswerable += u64::from(!is_answerable(&record.gt));
         self.errors += u64::from(!record.is_settled());
         self.sums = self.sums.zip(Means::of(record), |sum, one| sum + one);
-        match self.stop_reasons.get_mut(&record.stop_reason) {
+        let reason = match record.stop_reason.as_str() {
+            "" => MISSING_REASON,
+            reason => reason,
+        };
+        match self.stop_reasons.get_mut(reason) {
             Some(count) => *count += 1,
-            None => _ = self.stop_reasons.insert(record.stop_reason.clone(), 1),
+            None => _ = self.stop_reasons.insert(reason.to_owned(), 1),
         }
         for (key, value) in &record.extras {
             self.categorise(key, value, correct);
+        }
+        if record.video_seconds > 0.0 {
+            self.count(LENGTH, length(record.video_seconds), correct);
         }
     }
 
@@ -180,6 +197,7 @@ impl Scorer {
         }
         Summary {
             score: self.score(),
+            unanswered: self.unanswered,
             unanswerable: self.unanswerable,
             errors: self.errors,
             means: self.means(),
@@ -189,19 +207,28 @@ impl Scorer {
     }
 
     fn categorise(&mut self, key: &str, value: &Value, correct: bool) {
-        let name = match value {
-            Value::String(text) => text.clone(),
-            Value::Bool(truth) => truth.to_string(),
-            Value::Number(number) => number.to_string(),
+        match value {
+            Value::String(text) => match listed(text) {
+                Some(names) => names.for_each(|name| self.count(key, name, correct)),
+                None => self.count(key, text, correct),
+            },
+            Value::Bool(_) | Value::Number(_) => self.count(key, &value.to_string(), correct),
+            Value::Array(values) => {
+                let names = values.iter().filter_map(Value::as_str);
+                names.for_each(|name| self.count(key, name, correct));
+            }
             Value::Object(inner) => {
                 // Some benchmarks keep the facts about an item in an object of their own.
                 for (inner_key, value) in inner.iter().filter(|(_, value)| !value.is_object()) {
                     self.categorise(&format!("{key}.{inner_key}"), value, correct);
                 }
-                return;
             }
-            Value::Array(_) | Value::Null => return,
-        };
+            Value::Null => {}
+        }
+    }
+
+    /// Counts an item as one of those that are called `name` in category `key`.
+    fn count(&mut self, key: &str, name: &str, correct: bool) {
         if !self.categories.contains_key(key) {
             self.categories
                 .insert(key.to_owned(), Some(BTreeMap::new()));
@@ -210,13 +237,35 @@ impl Scorer {
             return;
         };
         if let Some(values) = entry {
-            let (right, items) = values.entry(name).or_default();
-            *right += u64::from(correct);
-            *items += 1;
+            if !values.contains_key(name) {
+                values.insert(name.to_owned(), (0, 0));
+            }
+            if let Some((right, items)) = values.get_mut(name) {
+                *right += u64::from(correct);
+                *items += 1;
+            }
             if values.len() > MOST_VALUES {
                 *entry = None;
             }
         }
+    }
+}
+
+/// The names in a list that was written as text in Python's way, `['reasoning', 'summarization']`:
+/// one benchmark names the kinds of a question so. An item of several kinds counts in each.
+fn listed(text: &str) -> Option<impl Iterator<Item = &str>> {
+    let inner = text.strip_prefix("['")?.strip_suffix("']")?;
+    Some(inner.split("', '"))
+}
+
+/// About how long a video is. The names sort by length.
+fn length(seconds: f64) -> &'static str {
+    match seconds {
+        ..60.0 => "00 to 01 min",
+        ..180.0 => "01 to 03 min",
+        ..900.0 => "03 to 15 min",
+        ..3600.0 => "15 to 60 min",
+        _ => "60 min on",
     }
 }
 

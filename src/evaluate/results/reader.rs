@@ -1,12 +1,13 @@
 //! Reading results back: [`RecordReader`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use super::{RECORDS, Record, ResultsError, io_error};
 use crate::benchmark::lines;
+use crate::evaluate::Indices;
 
 /// How every line that this program writes begins.
 const BEGINNING: &[u8] = b"{\"index\":";
@@ -196,7 +197,7 @@ impl Survey {
     }
 
     /// The items that are done; with `retry` only the settled ones.
-    pub(super) fn into_done(self, retry: bool) -> HashSet<u64> {
+    pub(super) fn into_done(self, retry: bool) -> Indices {
         let last = self.last.into_iter();
         let done = last.filter(|(_, (_, settled))| *settled || !retry);
         done.map(|(index, _)| index).collect()

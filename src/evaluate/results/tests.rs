@@ -54,7 +54,7 @@ fn a_file_cut_at_any_byte_is_completed_without_loss_and_without_doubles() {
         let rest = whole.get(cut) == Some(&b'\n');
         assert_eq!(found.records, complete + u64::from(rest), "cut at {cut}");
         for record in &all {
-            if !results.done().contains(&record.index) {
+            if !results.done().contains(record.index) {
                 results.append(record).unwrap();
             }
         }
@@ -104,7 +104,7 @@ fn a_retry_takes_out_what_is_not_settled_and_nothing_else() {
         ..Found::default()
     };
     assert_eq!(results.found(), expected);
-    assert_eq!(results.done(), &HashSet::from([0, 2]));
+    assert_eq!(results.done(), &Indices::from_iter([0, 2]));
     results.append(&record(1, "answer_found")).unwrap();
     drop(results);
     let kept: Vec<u64> = read(dir.path()).iter().map(|record| record.index).collect();

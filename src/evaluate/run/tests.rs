@@ -227,7 +227,7 @@ fn a_second_run_does_what_is_left_and_a_retry_what_failed() {
     let finished = |retry, items| {
         let mut results = results(&folder, retry);
         let ended = run(&evaluation, &office, items, &mut results).unwrap();
-        assert_eq!(results.done().len() as u64, by_index(&results).len() as u64);
+        assert_eq!(results.done().len(), by_index(&results).len() as u64);
         ended.finished
     };
     assert_eq!(finished(false, all("fail")[..2].to_vec()), 2);
