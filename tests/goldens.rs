@@ -9,6 +9,7 @@ use eva::core::{
     Abort, Conversation, Frame, FrameSource, Message, Policy, Role, Rules, Selection, Session,
     SessionError, Usage, VideoInfo,
 };
+use eva::evaluate::{RecordReader, Scorer};
 use serde_json::{Value, json};
 
 /// What a golden file keeps of a text: all, or its beginning and a hash when it is long.
@@ -207,4 +208,44 @@ fn scripted_episodes_run_as_the_published_evaluation_runs_them() {
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn result_files_score_as_the_published_scorer_scores_them() {
+    let golden: Value = serde_json::from_str(include_str!("goldens/scores.json")).unwrap();
+    let (theirs, records) = (&golden["expect"], golden["records"].as_array().unwrap());
+    assert!(records.len() >= 2500);
+    let mut lines = String::new();
+    for (index, record) in records.iter().enumerate() {
+        let mut line = json!({
+            "index": index,
+            "videos": ["x.mp4"],
+            "gt": record[0],
+            "answer": record[1],
+            "num_rounds": record[3],
+            "total_tokens": record[4],
+        });
+        if let Some(reason) = golden["stops"][record[2].as_u64().unwrap() as usize].as_str() {
+            line["stop_reason"] = reason.into();
+        }
+        lines += &format!("{line}\n");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("result.jsonl");
+    std::fs::write(&path, lines).unwrap();
+
+    let reader = RecordReader::open(&path).unwrap();
+    assert_eq!(reader.broken(), 0);
+    let mut scorer = Scorer::new();
+    for record in reader {
+        scorer.add(&record.unwrap());
+    }
+    let summary = scorer.summary();
+    assert_eq!(theirs["items"], summary.score.items);
+    assert_eq!(theirs["correct"], summary.score.correct);
+    assert_eq!(theirs["accuracy"], summary.score.accuracy);
+    assert_eq!(theirs["unanswered"], summary.unanswered);
+    assert_eq!(theirs["rounds"], summary.means.rounds);
+    assert_eq!(theirs["total_tokens"], summary.means.total_tokens);
+    assert_eq!(theirs["stop_reasons"], json!(summary.stop_reasons));
 }

@@ -485,6 +485,57 @@ def drawn(count):
         yield episode
 
 
+# --- The scorer --------------------------------------------------------------------------------------
+
+def score(records):
+    """What the published scorer says of result records."""
+    out = {"items": 0, "correct": 0, "unanswered": 0, "stop_reasons": {}}
+    rounds = tokens = 0
+    for gt, answer, stop, num_rounds, total_tokens in records:
+        out["items"] += 1
+        stop = STOPS[stop] or "missing_stop_reason"
+        out["stop_reasons"][stop] = out["stop_reasons"].get(stop, 0) + 1
+        rounds += num_rounds
+        tokens += total_tokens
+        said = str(answer).strip().upper()
+        if said == "":
+            out["unanswered"] += 1
+        elif said == str(gt).strip().upper():
+            out["correct"] += 1
+    out["accuracy"] = out["correct"] / out["items"]
+    out["rounds"] = rounds / out["items"]
+    out["total_tokens"] = tokens / out["items"]
+    return out
+
+
+# The last is of a record without one.
+STOPS = ["answer_found", "max_turns_exceeded", "no_answer_no_tool_call", "no_valid_tool_call", "exception",
+         "no_nframes; arguments_not_json", None]
+
+
+def drawn_records(count):
+    """Records by chance: ground truth, answer, number of the stop reason, rounds, tokens."""
+    draw = random.Random(12)
+    alike = [["A", "a"], ["B", "b"], ["\u00df", "ss", "SS", "\u1e9e"], ["\u0131", "i", "I", "\u0130"],
+             ["\ufb01", "fi"], ["\u0149", "\u02bcN"], ["\u00e9", "\u00c9", "e\u0301", "E\u0301"],
+             ["\u03a3", "\u03c3", "\u03c2"], ["\u01c6", "\u01c5", "\u01c4"], ["\u0411", "\u0431"],
+             ["none", None], ["true", True], ["False", False], ["5", 5, 5.0], ["2.5", 2.5, -2.5], ["@"], [""],
+             ["A. the bird", "a. THE bird"], ["\U00010428", "\U00010400"], ["\u0390", "\u1fd3"]]
+    spaces = ["", "", "", " ", "\n", "\t", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\x85",
+              "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u3000", "\u200b", "\ufeff", "\u180e"]
+
+    def padded(value):
+        return draw.choice(spaces) + value + draw.choice(spaces) if isinstance(value, str) else value
+
+    for _ in range(count):
+        group = draw.choice(alike)
+        gt = padded(draw.choice(group))
+        answer = padded(draw.choice(group if draw.random() < 0.7 else draw.choice(alike)))
+        if draw.random() < 0.1 or answer is None:
+            answer = draw.choice(["", " ", "\x1e\n", "\u3000"])
+        yield [gt, answer, max(draw.randrange(-5, len(STOPS)), 0), draw.randrange(7), draw.randrange(40000)]
+
+
 def write(path, head, lines):
     with open(path, "w", encoding="ascii") as out:
         out.write(head)
@@ -493,11 +544,14 @@ def write(path, head, lines):
 
 
 def main():
-    episodes = [*scripted(), *drawn(80)]
+    episodes = [*scripted(), *drawn(60)]
     for episode in episodes:
         episode["expect"] = play(episode)
     names = [episode["name"] for episode in episodes]
     assert len(set(names)) == len(names)
+    records = [*drawn_records(2500)]
+    head = {"stops": STOPS, "expect": score(records)}
+    write("scores.json", json.dumps(head)[:-1] + ',\n"records": [\n', records)
     write("episodes.json", '{"videos": ' + json.dumps(VIDEOS) + ',\n"episodes": [\n', episodes)
 
 
