@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use eva::burn::DeviceChoice;
 use eva::evaluate::Uniform;
 use serde_json::{Map, Value};
@@ -65,6 +65,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) retry_error: bool,
 
+    /// Which frame of a video file answers a time
+    #[arg(long, value_enum, value_name = "RULE", default_value_t = Rule::Displayed)]
+    pub(crate) frame_rule: Rule,
+
     /// Visual tokens that one call may take; a call over it is reduced (12000 if not given)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_visual_tokens: Option<u32>,
@@ -88,6 +92,16 @@ pub(crate) struct Arguments {
     /// Shows two runs side by side, with a paired test on the items both have
     #[arg(long, num_args = 2, value_names = ["A", "B"], exclusive = true)]
     pub(crate) compare: Option<Vec<PathBuf>>,
+}
+
+/// Which frame answers a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rule {
+    /// The one on display at that time.
+    Displayed,
+    /// The one whose index is the time multiplied by the average frame rate, rounded, as in the
+    /// published evaluation; reads each file once as a whole.
+    Published,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -114,7 +128,11 @@ impl Arguments {
         let named = values
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
-        named.collect()
+        let mut settings: Map<String, Value> = named.collect();
+        if self.frame_rule == Rule::Published {
+            settings.insert("frame_rule".to_owned(), "published".into());
+        }
+        settings
     }
 
     /// What the run is called in tables and charts.

@@ -6,16 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eva::benchmark::{Item, Videos, WorldTask};
 use eva::core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
-use eva::gst::{GstError, GstSource};
+use eva::gst::{FrameRule, GstError, GstOptions, GstSource};
 use eva::world::{World, WorldSource, WorldSourceError};
 
 use crate::Failure;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Rule};
 use crate::items::Items;
 use crate::policy::EquipmentError;
 
-/// The videos of all items.
-pub(crate) enum Footage {
+/// The videos of all items, and which of their frames answers a time.
+pub(crate) struct Footage {
+    videos: Kind,
+    options: GstOptions,
+}
+
+enum Kind {
     /// Files in a folder.
     Files(Videos),
     /// Synthetic worlds, drawn frame by frame.
@@ -30,28 +35,34 @@ pub(crate) enum Footage {
 
 impl Footage {
     pub(crate) fn new(arguments: &Arguments, items: &Items) -> Result<Self, Failure> {
-        if items.file.is_some() {
-            let folder = arguments.videos.as_ref();
-            let folder = folder.ok_or("name the folder of the videos with --videos")?;
-            return Ok(Self::Files(Videos::new(folder)?));
-        }
-        Ok(match arguments.out.as_ref().filter(|_| arguments.encode) {
-            None => Self::Drawn,
-            Some(out) => Self::Encoded {
+        let options = GstOptions::new().with_rule(match arguments.frame_rule {
+            Rule::Displayed => FrameRule::Displayed,
+            Rule::Published => FrameRule::Published,
+        });
+        let out = arguments.out.as_ref().filter(|_| arguments.encode);
+        let videos = match (&items.file, out) {
+            (Some(_), _) => {
+                let folder = arguments.videos.as_ref();
+                let folder = folder.ok_or("name the folder of the videos with --videos")?;
+                Kind::Files(Videos::new(folder)?)
+            }
+            (None, None) => Kind::Drawn,
+            (None, Some(out)) => Kind::Encoded {
                 folder: out.join("videos"),
                 busy: Mutex::new(()),
             },
-        })
+        };
+        Ok(Self { videos, options })
     }
 
     pub(crate) fn open(&self, item: &Item) -> Result<Source, EquipmentError> {
-        let path = match self {
-            Self::Files(videos) => videos.resolve(item.video())?,
-            Self::Drawn => {
+        let path = match &self.videos {
+            Kind::Files(videos) => videos.resolve(item.video())?,
+            Kind::Drawn => {
                 let world = Arc::new(world(item)?);
                 return Ok(Source::Drawn(Box::new(WorldSource::new(world))));
             }
-            Self::Encoded { folder, busy } => {
+            Kind::Encoded { folder, busy } => {
                 let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
                 let path = folder.join(item.video());
                 if !path.exists() {
@@ -64,7 +75,8 @@ impl Footage {
                 path
             }
         };
-        Ok(Source::Decoded(Box::new(GstSource::open(path)?)))
+        let source = GstSource::open_with(path, &self.options)?;
+        Ok(Source::Decoded(Box::new(source)))
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Progress<'a> {
     before: u64,
     began: Instant,
     line: Instant,
+    /// How many were done in the last line, if there was one.
+    told_of: Option<u64>,
 }
 
 impl<'a> Progress<'a> {
@@ -56,6 +58,7 @@ impl<'a> Progress<'a> {
             before,
             began: now,
             line: now,
+            told_of: None,
         })
     }
 
@@ -71,6 +74,7 @@ impl<'a> Progress<'a> {
             bar.set_position(self.done);
         } else if self.line.elapsed() >= PAUSE {
             self.line = Instant::now();
+            self.told_of = Some(self.done);
             self.say(&self.line());
         }
     }
@@ -79,6 +83,7 @@ impl<'a> Progress<'a> {
     pub(crate) fn finish(self) -> Scorer {
         match &self.bar {
             Some(bar) => bar.finish_and_clear(),
+            None if self.told_of == Some(self.done) => {}
             None => self.say(&self.line()),
         }
         self.scorer

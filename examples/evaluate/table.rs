@@ -119,6 +119,11 @@ pub(crate) fn summary(
     )?;
     writeln!(
         out,
+        "Tokens     {:.0} of the prompt, {:.0} of them cached, {:.0} generated, an item",
+        means.prompt_tokens, means.cached_tokens, means.completion_tokens
+    )?;
+    writeln!(
+        out,
         "Time       {:.3} s in the model, {:.3} s in the decoder, an item",
         means.seconds_model, means.seconds_decoder
     )?;
@@ -127,6 +132,13 @@ pub(crate) fn summary(
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
     writeln!(out, "Ends       {}", ends.join(", "))?;
+    if summary.unanswered > 0 {
+        writeln!(
+            out,
+            "Unanswered {} items count as wrong: there is no answer",
+            summary.unanswered
+        )?;
+    }
     if summary.errors > 0 {
         writeln!(
             out,
@@ -216,11 +228,14 @@ pub(crate) fn compare(
         score(b)
     )?;
     type Row = (&'static str, fn(&Means) -> f64);
-    let rows: [Row; 6] = [
+    let rows: [Row; 9] = [
         ("rounds", |means| means.rounds),
         ("frames", |means| means.frames),
         ("visual tokens", |means| means.visual_tokens),
         ("tokens in all", |means| means.total_tokens),
+        ("prompt tokens", |means| means.prompt_tokens),
+        ("cached tokens", |means| means.cached_tokens),
+        ("generated", |means| means.completion_tokens),
         ("seconds model", |means| means.seconds_model),
         ("seconds decoder", |means| means.seconds_decoder),
     ];

@@ -173,6 +173,56 @@ mod tests {
         assert_eq!(extras, ["question_type", "uid"]);
     }
 
+    /// Items of our own in the shapes of the six published files.
+    #[test]
+    fn lines_in_the_shapes_of_the_six_published_files_are_read() {
+        let shapes = [
+            // LSDBench: literal line breaks.
+            (
+                r#"{"videos": ["1f-2a.mp4"], "prompt": [{"role": "user", "content": "What next?\\nA: Saws it.\\nB: Paints it."}], "reward_model": {"style": "rule", "ground_truth": "A", "reward_fn": "video_crop"}, "index": 0}"#,
+                "What next?\\nA: Saws it.\\nB: Paints it.",
+                &[][..],
+            ),
+            // LVBench: kinds as a list in Python's writing.
+            (
+                r#"{"videos": ["Ab_1.mp4"], "prompt": [{"role": "user", "content": "Who?\\n(A) Ann\\n(B) Bob"}], "reward_model": {"style": "rule", "ground_truth": "B", "reward_fn": "video_crop"}, "index": 1, "uid": 55, "question_type": "['reasoning', 'summarization']", "time_reference": "00:15-00:19", "id": "Ab_1_55", "video_type": "sport"}"#,
+                "Who?\\n(A) Ann\\n(B) Bob",
+                &["id", "question_type", "time_reference", "uid", "video_type"],
+            ),
+            // LongVideoBench: line breaks, five options.
+            (
+                r#"{"videos": ["q-Z.mp4"], "prompt": [{"role": "user", "content": "Where?\nA. in\nE. out\nAnswer with a letter."}], "reward_model": {"style": "rule", "ground_truth": "E", "reward_fn": "video_crop"}, "index": 2}"#,
+                "Where?\nA. in\nE. out\nAnswer with a letter.",
+                &[],
+            ),
+            // MLVU: absolute paths.
+            (
+                r#"{"videos": ["/mnt/data/MLVU/video/1_plotQA/movie_6.mp4"], "prompt": [{"role": "user", "content": "Watch.Question: Why?\nOptions:\n(A) \n(D)\nOnly the best."}], "reward_model": {"style": "rule", "ground_truth": "@", "reward_fn": "video_crop"}, "index": 3}"#,
+                "Watch.Question: Why?\nOptions:\n(A) \n(D)\nOnly the best.",
+                &[],
+            ),
+            // Video-Holmes: both kinds of line breaks, escaped letters, an explanation.
+            (
+                r#"{"videos": ["_h.mp4"], "prompt": [{"role": "user", "content": "Order?\\n\u2460 a\nA. \u2460-\u2461"}], "reward_model": {"style": "rule", "ground_truth": "A", "reward_fn": "video_crop"}, "index": 4, "Question_ID": 9, "Question_Type": "TA", "Explanation": "First (0:00) \u2192 then."}"#,
+                "Order?\\n\u{2460} a\nA. \u{2460}-\u{2461}",
+                &["Explanation", "Question_ID", "Question_Type"],
+            ),
+            // Video-MME: quotation marks.
+            (
+                r#"{"videos": ["5w.mp4"], "prompt": [{"role": "user", "content": "What is \"it\"?\nA. 1.\nD. 4."}], "reward_model": {"style": "rule", "ground_truth": "D", "reward_fn": "video_crop"}, "index": 5}"#,
+                "What is \"it\"?\nA. 1.\nD. 4.",
+                &[],
+            ),
+        ];
+        for (number, (line, question, extras)) in shapes.into_iter().enumerate() {
+            let item = Item::parse(line.as_bytes(), 99).unwrap();
+            assert_eq!(item.index, number as u64);
+            assert_eq!(item.question(), question);
+            assert_eq!(item.extras.keys().collect::<Vec<_>>(), extras);
+            assert_eq!(item.is_answerable(), item.ground_truth != "@");
+        }
+    }
+
     #[test]
     fn an_item_without_an_index_gets_the_number_of_its_line() {
         for absent in [Value::Null, Value::from(3.0), Value::from(" 3 ")] {

@@ -15,8 +15,8 @@ const MOST_VALUES: usize = 40;
 /// What a record without a stop reason counts as.
 const MISSING_REASON: &str = "missing_stop_reason";
 
-/// The category of the length of an item's video.
-const LENGTH: &str = "video length";
+/// The category of the length of an item's video, unless the item itself has one.
+const LENGTH: &str = "duration";
 
 /// Counts records, one by one; keeps none of them.
 #[derive(Debug, Clone, Default)]
@@ -161,7 +161,8 @@ impl Scorer {
         for (key, value) in &record.extras {
             self.categorise(key, value, correct);
         }
-        if record.video_seconds > 0.0 {
+        let own = record.extras.get(LENGTH).is_some_and(Value::is_string);
+        if record.video_seconds > 0.0 && !own {
             self.count(LENGTH, length(record.video_seconds), correct);
         }
     }
@@ -281,6 +282,7 @@ impl<'a> FromIterator<&'a Record> for Scorer {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use serde_json::Map;
 
     fn record(index: u64, answer: Option<&str>, gt: &str, kind: &str) -> Record {
         let mut record = Record {
@@ -335,6 +337,69 @@ mod tests {
         let who = summary.categories["kind"]["who"];
         assert_eq!((who.items, who.correct), (2, 1));
         assert_eq!(summary.categories["more.long"]["true"].correct, 1);
+    }
+
+    #[test]
+    fn an_item_of_several_kinds_counts_in_each_however_they_are_listed() {
+        let mut scorer = Scorer::new();
+        for (kinds, answer) in [
+            (serde_json::json!("['reasoning', 'summarization']"), "A"),
+            (serde_json::json!("['reasoning']"), "B"),
+            (serde_json::json!(["summarization", "reasoning"]), "A"),
+            (serde_json::json!("[]"), "A"),
+        ] {
+            let mut record = record(0, Some(answer), "A", "who");
+            record.extras = Map::from_iter([("question_type".to_owned(), kinds)]);
+            scorer.add(&record);
+        }
+        let kinds = &scorer.summary().categories["question_type"];
+        let counted = |kind: &str| (kinds[kind].correct, kinds[kind].items);
+        assert_eq!(counted("reasoning"), (2, 3));
+        assert_eq!(counted("summarization"), (2, 2));
+        assert_eq!(counted("[]"), (1, 1));
+    }
+
+    #[test]
+    fn the_length_of_the_video_is_a_category_in_order_of_length() {
+        let mut scorer = Scorer::new();
+        for seconds in [30.0, 60.0, 200.0, 1000.0, 4000.0, 0.0] {
+            for index in 0..2 {
+                let mut record = record(index, Some("A"), "A", "who");
+                record.video_seconds = seconds;
+                scorer.add(&record);
+            }
+        }
+        // Its own word for it counts, not the length.
+        let mut own = record(0, Some("A"), "A", "who");
+        own.video_seconds = 5.0;
+        own.extras.insert(LENGTH.to_owned(), "short".into());
+        let worded: Scorer = [&own, &own, &own, &own].into_iter().collect();
+        assert_eq!(worded.categories[LENGTH].as_ref().unwrap().len(), 1);
+        let summary = scorer.summary();
+        let lengths: Vec<&String> = summary.categories[LENGTH].keys().collect();
+        assert_eq!(
+            lengths,
+            [
+                "00 to 01 min",
+                "01 to 03 min",
+                "03 to 15 min",
+                "15 to 60 min",
+                "60 min on"
+            ]
+        );
+    }
+
+    #[test]
+    fn answers_and_reasons_that_are_missing_are_counted() {
+        let mut scorer = Scorer::new();
+        for answer in [None, Some(" "), Some("A")] {
+            let mut record = record(0, answer, "A", "who");
+            record.stop_reason.clear();
+            scorer.add(&record);
+        }
+        let summary = scorer.summary();
+        assert_eq!(summary.unanswered, 2);
+        assert_eq!(summary.stop_reasons[MISSING_REASON], 3);
     }
 
     #[test]
