@@ -294,6 +294,80 @@ fn real_files_are_made_of_worlds_and_give_the_same_answers() {
 }
 
 #[test]
+fn items_of_a_file_find_their_videos_and_are_tried_again_when_they_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("made");
+    expert("world:3:2:at", &made, &["--encode"]);
+    let mut files = fs::read_dir(made.join("videos")).unwrap();
+    let mut video = || files.next().unwrap().unwrap().path();
+    let (there, later) = (video(), video());
+
+    let videos = dir.path().join("videos");
+    fs::create_dir_all(videos.join("part")).unwrap();
+    fs::rename(there, videos.join("part/x.mp4")).unwrap();
+    let lines = ["/data/all/part/x.mp4", "/data/all/y.mp4"].map(|video| {
+        serde_json::json!({
+            "videos": [video],
+            "prompt": [{"role": "user", "content": "Who?\\n(A) Ann"}],
+            "reward_model": {"style": "rule", "ground_truth": "A", "reward_fn": "video_crop"},
+            "question_type": "['person']",
+        })
+        .to_string()
+    });
+    let items = dir.path().join("items.jsonl");
+    fs::write(&items, lines.join("\n")).unwrap();
+    let out = dir.path().join("out");
+    let run = |more: &[&str]| {
+        let mut command = program();
+        command
+            .arg("--items")
+            .arg(&items)
+            .arg("--videos")
+            .arg(&videos);
+        command
+            .arg("--out")
+            .arg(&out)
+            .args(["--frame-rule", "published"]);
+        let output = command
+            .args(["--baseline", "uniform:2:0.1"])
+            .args(more)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        (
+            text(&output.stdout).to_owned(),
+            text(&output.stderr).to_owned(),
+        )
+    };
+
+    let (printed, lines) = run(&[]);
+    assert!(lines.contains("\n2/2 items, "), "{lines}");
+    assert!(printed.contains("--retry-error"), "{printed}");
+    let before = records(&out);
+    assert_eq!((before[&0].frames, before[&1].frames), (2, 0));
+    assert!(before[&0].video_seconds > 60.0 && before[&0].is_settled());
+    assert!(
+        before[&1]
+            .error
+            .as_ref()
+            .unwrap()
+            .contains("/data/all/y.mp4")
+    );
+
+    fs::rename(later, videos.join("y.mp4")).unwrap();
+    run(&[]);
+    assert_eq!(records(&out), before);
+    let (_, lines) = run(&["--retry-error"]);
+    assert!(
+        lines.contains("1 ended by an error and are tried again"),
+        "{lines}"
+    );
+    let after = records(&out);
+    assert_eq!((after[&1].frames, &after[&0]), (2, &before[&0]));
+    assert!(after[&1].is_settled());
+}
+
+#[test]
 fn bad_usage_is_named() {
     for (arguments, code, message) in [
         (&["--items", "world:1:5"][..], 2, "--out"),

@@ -225,6 +225,24 @@ fn six_turns_without_an_answer_end_the_run_after_their_last_frames() {
 }
 
 #[test]
+fn calls_that_the_tool_would_fail_on_are_counted_as_the_published_code_counts_them() {
+    let mut agent = agent();
+    // A fraction of a frame is none; fewer than none are none too.
+    let calls = [
+        r#"{"start_time": 0, "end_time": 9, "nframes": 8.9, "resize": 0.1}"#,
+        r#"{"start_time": null, "end_time": 9, "nframes": 2, "resize": 0.1}"#,
+        r#"{"start_time": 0, "end_time": 9, "nframes": -3}"#,
+    ]
+    .map(frame_select);
+    let step = say(&mut agent, &block(&[&calls.join("\n")]));
+    let outcome = outcome(step);
+    assert_eq!(outcome.tally.estimated_visual_tokens, (8 + 2) * 5 * 3);
+    let failed = "call_frame_select_failed";
+    let stop = outcome.stop_reason.to_string();
+    assert_eq!(stop, [failed; 3].join("; "));
+}
+
+#[test]
 fn without_turns_a_run_is_over_at_once() {
     let agent = Agent::new(Rules::published().with_max_turns(0), VIDEO);
     assert_eq!(
