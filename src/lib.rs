@@ -30,6 +30,10 @@
     feature = "gst",
     doc = "- [`gst`]: frame-exact video sources over GStreamer"
 )]
+#![cfg_attr(
+    feature = "remote",
+    doc = "- [`openai`]: a model behind an OpenAI-compatible HTTP API"
+)]
 //! - [`world`]: synthetic videos with ground truth, to train and to test on
 //! - [`benchmark`]: the questions an evaluation asks, published or synthetic
 //! - [`evaluate`]: many questions about many videos, resumable, with scores
@@ -37,6 +41,8 @@
 //! # Features
 //!
 //! - `gst`: `eva::gst`, and MP4 files of synthetic worlds. Needs GStreamer's development files.
+//! - `remote`: `eva::openai`, a model on a server that speaks the OpenAI-compatible chat API (vLLM,
+//!   SGLang, llama.cpp's server, `transformers serve`, hosted services). Costs an HTTP client with TLS.
 //! - `wgpu`: the model on Vulkan, Metal or DX12.
 //! - `cuda`: the model on NVIDIA GPUs. Its build needs the network.
 #![forbid(unsafe_code)]
@@ -54,6 +60,8 @@ pub use eva_core::{
 
 pub mod benchmark;
 pub mod evaluate;
+#[cfg(feature = "remote")]
+pub mod openai;
 pub mod world;
 
 /// The program in the README compiles.

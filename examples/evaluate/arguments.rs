@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use eva::burn::DeviceChoice;
 use eva::evaluate::Uniform;
+#[cfg(feature = "remote")]
+use eva::openai::{OpenAi, OpenAiError};
 use serde_json::{Map, Value};
 
 use crate::policy::PolicyChoice;
+#[cfg(feature = "remote")]
+use crate::remote::{RemoteArguments, connect};
 
 /// Asks a policy many questions about many videos and shows how many answers are right, and what
 /// they cost. A run that is stopped or killed goes on where it was when the same command is given
@@ -37,9 +41,23 @@ pub(crate) struct Arguments {
     pub(crate) out: Option<PathBuf>,
 
     /// What answers: tiny (the bundled model), burn:DIR (a Qwen2.5-VL model in Hugging Face's
-    /// layout), expert (knows the synthetic worlds)
-    #[arg(long, value_name = "tiny|burn:DIR|expert", default_value = "tiny")]
+    /// layout), expert (knows the synthetic worlds), or the address of an OpenAI-compatible server,
+    /// http://HOST:PORT/v1 (feature `remote`)
+    #[arg(
+        long,
+        value_name = "tiny|burn:DIR|expert|http://...",
+        default_value = "tiny"
+    )]
     pub(crate) policy: PolicyChoice,
+
+    /// Name of the model on the server; the first that it lists if not given
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    pub(crate) remote: RemoteArguments,
 
     /// Where a model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
     #[arg(long, default_value_t)]
@@ -132,7 +150,19 @@ impl Arguments {
         if self.frame_rule == Rule::Published {
             settings.insert("frame_rule".to_owned(), "published".into());
         }
+        #[cfg(feature = "remote")]
+        if let PolicyChoice::Remote(_) = self.policy {
+            settings.insert("model".into(), self.model.clone().into());
+            settings.insert("images".into(), self.remote.images.to_string().into());
+            settings.insert("tool_role".into(), self.remote.tool_role.to_string().into());
+        }
         settings
+    }
+
+    /// The policy on the server at `url`.
+    #[cfg(feature = "remote")]
+    pub(crate) fn connect(&self, url: &str) -> Result<OpenAi, OpenAiError> {
+        connect(self.remote.config(url, self.model.as_deref())?)
     }
 
     /// What the run is called in tables and charts.

@@ -4,6 +4,8 @@
 //! cargo run --release --example evaluate --features gst -- --items world:1:60 --out runs/try
 //! cargo run --release --example evaluate --features gst -- --items lvbench.jsonl --videos DIR --out runs/lvbench
 //! cargo run --release --example evaluate --features gst -- --compare runs/a runs/b
+//! cargo run --release --example evaluate --features gst,remote -- --items world:1:60 --out runs/server \
+//!     --policy http://127.0.0.1:8000/v1 --concurrency 8
 //! ```
 //!
 //! The exit status is 0 when all items are done, 130 after Ctrl-C, 2 for bad usage, and 1 for
@@ -16,6 +18,9 @@ mod footage;
 mod items;
 mod policy;
 mod progress;
+#[cfg(feature = "remote")]
+#[path = "../shared/remote.rs"]
+mod remote;
 mod table;
 
 use std::io::{self, Write as _};

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use eva::benchmark::{Item, VideoMissing, WorldTask};
 use eva::burn::{BurnPolicy, Device, GenerateError, LoadError};
-use eva::core::{Message, Policy, RgbImage, Usage};
+use eva::core::{Abort, Message, Policy, RgbImage, Usage};
 use eva::evaluate::Setup;
 use eva::gst::GstError;
+#[cfg(feature = "remote")]
+use eva::openai::{OpenAi, OpenAiConfig, OpenAiError};
 use eva::world::{EncodeError, Expert, World};
 
 use crate::Failure;
@@ -24,6 +26,9 @@ pub(crate) enum PolicyChoice {
     Burn(PathBuf),
     /// The scripted expert of the synthetic worlds.
     Expert,
+    /// A server's address.
+    #[cfg(feature = "remote")]
+    Remote(String),
     /// The bundled model.
     Tiny,
 }
@@ -36,7 +41,20 @@ impl FromStr for PolicyChoice {
             ("expert", _) => Ok(Self::Expert),
             ("tiny", _) => Ok(Self::Tiny),
             (_, Some(dir)) if !dir.is_empty() => Ok(Self::Burn(dir.into())),
-            _ => Err("write tiny, expert, or burn: and the folder of a model".to_owned()),
+            #[cfg(feature = "remote")]
+            (url, _) if url.contains("://") => match OpenAiConfig::new(url) {
+                Ok(_) => Ok(Self::Remote(url.to_owned())),
+                Err(error) => Err(error.to_string()),
+            },
+            #[cfg(not(feature = "remote"))]
+            (url, _) if url.contains("://") => Err(
+                "servers need the feature `remote`: build with --features gst,remote".to_owned(),
+            ),
+            _ => Err(
+                "write tiny, expert, burn: and the folder of a model, or a server's address \
+                 (http://HOST:PORT/v1)"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -47,6 +65,8 @@ impl fmt::Display for PolicyChoice {
         match self {
             Self::Burn(dir) => write!(f, "burn:{}", dir.display()),
             Self::Expert => f.write_str("expert"),
+            #[cfg(feature = "remote")]
+            Self::Remote(url) => f.write_str(url),
             Self::Tiny => f.write_str("tiny"),
         }
     }
@@ -57,6 +77,8 @@ pub(crate) enum AnyPolicy {
     Burn(Box<BurnPolicy>),
     /// For the item at hand.
     Expert(Option<Box<Expert>>),
+    #[cfg(feature = "remote")]
+    Remote(Box<OpenAi>),
 }
 
 /// A reply could not be generated.
@@ -66,6 +88,9 @@ pub(crate) enum PolicyError {
     Burn(#[from] GenerateError),
     #[error("the expert was not told the question, or could not write")]
     Expert(#[from] fmt::Error),
+    #[cfg(feature = "remote")]
+    #[error(transparent)]
+    Remote(#[from] OpenAiError),
 }
 
 impl Policy<RgbImage> for AnyPolicy {
@@ -80,6 +105,8 @@ impl Policy<RgbImage> for AnyPolicy {
             Self::Burn(policy) => Ok(policy.generate(conversation, reply)?),
             Self::Expert(Some(expert)) => Ok(expert.generate(conversation, reply)?),
             Self::Expert(None) => Err(fmt::Error.into()),
+            #[cfg(feature = "remote")]
+            Self::Remote(policy) => Ok(policy.generate(conversation, reply)?),
         }
     }
 }
@@ -89,6 +116,9 @@ pub(crate) struct Equipment {
     policy: PolicyChoice,
     device: Device,
     footage: Footage,
+    /// The server that all workers share, if the model is on one.
+    #[cfg(feature = "remote")]
+    remote: Option<OpenAi>,
 }
 
 /// A policy or a source could not be made.
@@ -102,6 +132,9 @@ pub(crate) enum EquipmentError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Missing(#[from] VideoMissing),
+    #[cfg(feature = "remote")]
+    #[error("no server was opened")]
+    NoServer,
     #[error("item {0} is not about a synthetic world")]
     NotAWorld(u64),
     #[error(transparent)]
@@ -114,6 +147,11 @@ impl Equipment {
             policy: arguments.policy.clone(),
             device: arguments.device.open()?,
             footage,
+            #[cfg(feature = "remote")]
+            remote: match &arguments.policy {
+                PolicyChoice::Remote(url) => Some(arguments.connect(url)?),
+                _ => None,
+            },
         })
     }
 }
@@ -127,6 +165,11 @@ impl Setup for Equipment {
         let model = match &self.policy {
             PolicyChoice::Expert => return Ok(AnyPolicy::Expert(None)),
             PolicyChoice::Burn(dir) => BurnPolicy::load(dir, &self.device)?,
+            #[cfg(feature = "remote")]
+            PolicyChoice::Remote(_) => {
+                let shared = self.remote.clone().ok_or(EquipmentError::NoServer)?;
+                return Ok(AnyPolicy::Remote(Box::new(shared)));
+            }
             PolicyChoice::Tiny => BurnPolicy::tiny(&self.device)?,
         };
         Ok(AnyPolicy::Burn(Box::new(model)))
@@ -143,5 +186,13 @@ impl Setup for Equipment {
             *expert = Some(Box::new(Expert::new(world, task.question)));
         }
         Ok(())
+    }
+
+    fn abort(error: &PolicyError) -> Abort {
+        match error {
+            #[cfg(feature = "remote")]
+            PolicyError::Remote(error) => error.abort(),
+            PolicyError::Burn(_) | PolicyError::Expert(_) => Abort::Exception,
+        }
     }
 }

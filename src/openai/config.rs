@@ -352,7 +352,14 @@ mod tests {
 
     #[test]
     fn ways_to_send_are_read_as_they_are_written_and_others_refused() {
-        for text in ["png", "jpeg", "jpeg:1", "jpeg:75", "file:/tmp/frames", "file:x:y"] {
+        for text in [
+            "png",
+            "jpeg",
+            "jpeg:1",
+            "jpeg:75",
+            "file:/tmp/frames",
+            "file:x:y",
+        ] {
             assert_eq!(text.parse::<Images>().unwrap().to_string(), text);
         }
         assert_eq!("jpeg".parse::<Images>(), "jpeg:90".parse());

@@ -138,7 +138,9 @@ pub enum OpenAiError {
         limit: Duration,
     },
     /// The reply is too long.
-    #[error("{url} sent more than {limit} bytes: allow fewer tokens, or more bytes (`with_max_reply`)")]
+    #[error(
+        "{url} sent more than {limit} bytes: allow fewer tokens, or more bytes (`with_max_reply`)"
+    )]
     TooLarge {
         /// Where.
         url: String,
@@ -155,7 +157,9 @@ pub enum OpenAiError {
         url: String,
     },
     /// Status 401 or 403.
-    #[error("{url} does not let us in ({status}): {message}; give its API key (`with_key_from_env`)")]
+    #[error(
+        "{url} does not let us in ({status}): {message}; give its API key (`with_key_from_env`)"
+    )]
     Unauthorized {
         /// Where.
         url: String,

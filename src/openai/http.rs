@@ -1,8 +1,8 @@
 //! Requests, and when they are tried again: [`Http`].
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime};
 use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use eva_core::Usage;
 use reqwest::blocking::{Client, Request, RequestBuilder, Response};
@@ -65,7 +65,11 @@ impl Http {
     }
 
     /// Asks for a reply.
-    pub(super) fn chat(&self, body: Vec<u8>, output: &mut Output<'_>) -> Result<Usage, OpenAiError> {
+    pub(super) fn chat(
+        &self,
+        body: Vec<u8>,
+        output: &mut Output<'_>,
+    ) -> Result<Usage, OpenAiError> {
         let url = self.config.at("chat/completions");
         let request = self.client.post(&url).body(body);
         let request = request.header(CONTENT_TYPE, "application/json");
@@ -85,9 +89,9 @@ impl Http {
         match found {
             Ok(Some(model)) => Ok(model),
             Ok(None) => Err(OpenAiError::NoModel { url }),
-            Err(OpenAiError::Status { status: 404 | 405, .. }) => {
-                Err(OpenAiError::NoModel { url })
-            }
+            Err(OpenAiError::Status {
+                status: 404 | 405, ..
+            }) => Err(OpenAiError::NoModel { url }),
             Err(error) => Err(error),
         }
     }
@@ -143,7 +147,9 @@ impl Http {
     ) -> Result<T, Failure> {
         let copy = request.try_clone();
         let copy = copy.ok_or_else(|| {
-            Failure::last(OpenAiError::Client("the request can't be sent twice".into()))
+            Failure::last(OpenAiError::Client(
+                "the request can't be sent twice".into(),
+            ))
         })?;
         let sent = self.client.execute(copy).map_err(|error| {
             // A connection that can't be made in time is tried again, a reply is not.
@@ -278,7 +284,13 @@ mod tests {
         for host in ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["example.org", "10.0.0.1", "localhost.example.org", "[::2]", ""] {
+        for host in [
+            "example.org",
+            "10.0.0.1",
+            "localhost.example.org",
+            "[::2]",
+            "",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }

@@ -29,12 +29,12 @@ pub(super) struct ImageUrls {
 impl ImageUrls {
     pub(super) fn new(images: Images) -> Result<Self, OpenAiError> {
         let images = match images {
-            Images::Files(folder) => Images::Files(existing(&folder).map_err(|error| {
-                OpenAiError::ImageFile {
+            Images::Files(folder) => {
+                Images::Files(existing(&folder).map_err(|error| OpenAiError::ImageFile {
                     path: folder,
                     error,
-                }
-            })?),
+                })?)
+            }
             images => images,
         };
         Ok(Self {
@@ -133,10 +133,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The bytes, or an error that says which picture.
-fn encoded<P: Pixels>(
-    picture: &P,
-    bytes: Result<Vec<u8>, String>,
-) -> Result<Vec<u8>, OpenAiError> {
+fn encoded<P: Pixels>(picture: &P, bytes: Result<Vec<u8>, String>) -> Result<Vec<u8>, OpenAiError> {
     bytes.map_err(|why| OpenAiError::Image {
         width: picture.width(),
         height: picture.height(),
@@ -149,7 +146,10 @@ fn rows<P: Pixels>(picture: &P) -> Result<&[u8], String> {
     let rgb = picture.rgb();
     let needed = u128::from(picture.width()) * u128::from(picture.height()) * 3;
     if needed == 0 || rgb.len() as u128 != needed {
-        return Err(format!("it has {} bytes where {needed} are needed", rgb.len()));
+        return Err(format!(
+            "it has {} bytes where {needed} are needed",
+            rgb.len()
+        ));
     }
     Ok(rgb)
 }
@@ -207,7 +207,9 @@ mod tests {
     }
 
     fn read_png(bytes: &[u8]) -> RgbImage {
-        let mut reader = png::Decoder::new(io::Cursor::new(bytes)).read_info().unwrap();
+        let mut reader = png::Decoder::new(io::Cursor::new(bytes))
+            .read_info()
+            .unwrap();
         let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut rgb).unwrap();
         assert_eq!(info.color_type, png::ColorType::Rgb);
@@ -259,7 +261,9 @@ mod tests {
         let folder = dir.path().join("my frames/new");
         let mut images = ImageUrls::new(Images::Files(folder.clone())).unwrap();
         let frame = picture(28, 28, 7);
-        let url = urls(&mut images, std::slice::from_ref(&frame)).unwrap().remove(0);
+        let url = urls(&mut images, std::slice::from_ref(&frame))
+            .unwrap()
+            .remove(0);
         assert!(url.contains("my%20frames"), "{url}");
         let path = Url::parse(&url).unwrap().to_file_path().unwrap();
         assert_eq!(read_png(&fs::read(&path).unwrap()), frame);
@@ -267,7 +271,10 @@ mod tests {
         // Whoever comes later finds it, and does not write it anew.
         fs::write(&path, "as it was").unwrap();
         let mut later = ImageUrls::new(Images::Files(folder)).unwrap();
-        assert_eq!(urls(&mut later, std::slice::from_ref(&frame)).unwrap()[0], url);
+        assert_eq!(
+            urls(&mut later, std::slice::from_ref(&frame)).unwrap()[0],
+            url
+        );
         assert_eq!(fs::read(&path).unwrap(), b"as it was");
         fs::remove_file(&path).unwrap();
         let mut after = ImageUrls::new(later.images).unwrap();

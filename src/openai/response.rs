@@ -221,7 +221,9 @@ fn events(body: impl BufRead, output: &mut Output<'_>) -> Result<Usage, Problem>
     match (finished, chosen) {
         (true, true) => Ok(counted),
         (true, false) => Err(Problem::NoChoice),
-        (false, _) => Err(Problem::Lost("the stream ended before the reply did".into())),
+        (false, _) => Err(Problem::Lost(
+            "the stream ended before the reply did".into(),
+        )),
     }
 }
 
@@ -382,9 +384,8 @@ mod tests {
             r#"{"prompt_tokens": null, "prompt_tokens_details": null}"#,
             r#"{"prompt_tokens": -3, "completion_tokens": "many"}"#,
         ] {
-            let body = format!(
-                r#"{{"choices": [{{"message": {{"content": null}}}}], "usage": {usage}}}"#
-            );
+            let body =
+                format!(r#"{{"choices": [{{"message": {{"content": null}}}}], "usage": {usage}}}"#);
             assert_eq!(fine(&body), (String::new(), Usage::default()));
         }
         let huge = r#"{"choices": [{"message": {}}], "usage": {"prompt_tokens": 5000000000}}"#;
@@ -415,7 +416,10 @@ mod tests {
         assert!(matches!(problem(cut), Problem::Lost(_)));
         assert_eq!(reply(body, true).0, "Half a");
         assert!(matches!(problem(""), Problem::Lost(_)));
-        assert!(matches!(problem("{\"choices\": [{\"mess"), Problem::Lost(_)));
+        assert!(matches!(
+            problem("{\"choices\": [{\"mess"),
+            Problem::Lost(_)
+        ));
     }
 
     #[test]
@@ -482,7 +486,10 @@ mod tests {
         let long = "x".repeat(990);
         let body = format!(r#"{{"choices": [{{"message": {{"content": "{long}"}}}}]}}"#);
         assert!(matches!(problem(&body), Problem::TooLarge));
-        let piece = format!("data: {{\"choices\": [{{\"delta\": {{\"content\": \"{}\"}}}}]}}\n\n", "y".repeat(400));
+        let piece = format!(
+            "data: {{\"choices\": [{{\"delta\": {{\"content\": \"{}\"}}}}]}}\n\n",
+            "y".repeat(400)
+        );
         assert!(matches!(problem(&piece.repeat(3)), Problem::TooLarge));
     }
 

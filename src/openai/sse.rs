@@ -84,7 +84,9 @@ impl<R: BufRead> Events<R> {
                 }
             }
             let end = buffer.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-            let text = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+            let text = buffer
+                .get(..end.unwrap_or(buffer.len()))
+                .unwrap_or_default();
             // The name of the field beside the value.
             if line.len().saturating_add(text.len()) > self.limit.saturating_add(16) {
                 return Err(EventError::TooLarge);
@@ -150,7 +152,10 @@ mod tests {
             let body = body.replace('\n', end);
             assert_eq!(read(body.as_bytes()), ["one", "two", "", "three"]);
         }
-        assert_eq!(read(b"data: a\r\n\ndata: b\r\r\ndata: c\n\n"), ["a", "b", "c"]);
+        assert_eq!(
+            read(b"data: a\r\n\ndata: b\r\r\ndata: c\n\n"),
+            ["a", "b", "c"]
+        );
     }
 
     #[test]
