@@ -114,6 +114,7 @@ phase rustdoc       rustdoc
 phase build         cargo test "${CI[@]}" "${FULL[@]}" --no-run # tests and examples
 phase test          cargo test "${CI[@]}" "${FULL[@]}" --tests --no-fail-fast
 phase test-doc      cargo test "${CI[@]}" "${FULL[@]}" --doc --no-fail-fast
+phase test-engine   scripts/remote_engine.sh
 
 for name in "$@"; do
   if [[ " ${known[*]} " != *" $name "* ]]; then

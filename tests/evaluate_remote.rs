@@ -4,6 +4,7 @@
 
 mod common;
 #[path = "common/server.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod server;
 
 use std::fs;

@@ -142,8 +142,9 @@ struct Text {
 pub(super) fn read(body: impl Read, output: &mut Output<'_>) -> Result<Usage, Problem> {
     let mut body = BufReader::new(body);
     let usage = match first_byte(&mut body)? {
-        Some(b'{' | b'[' | b'<' | b'"') | None => whole(body, output),
-        Some(_) => events(body, output),
+        // `data`, `event`, `id`, `retry`, a comment, or a byte order mark.
+        Some(b'd' | b'e' | b'i' | b'r' | b':' | 0xef) => events(body, output),
+        _ => whole(body, output),
     }?;
     output.finish()?;
     Ok(usage)
@@ -427,6 +428,7 @@ mod tests {
         for (body, expected) in [
             ("<html>Hello</html>", "it is not JSON at line 1"),
             ("\"hi\"", "it has other fields"),
+            ("Hello", "it is not JSON"),
             ("{\"choices\": 7}", "it has other fields"),
             ("data: x\n\n", "it is not JSON"),
         ] {
