@@ -385,6 +385,24 @@ fn a_server_that_hangs_is_left_after_the_time_limit() {
 }
 
 #[test]
+fn a_stream_that_stops_coming_is_left_after_the_time_limit() {
+    // Long enough for the piece to arrive on a busy machine.
+    let limit = Duration::from_secs(3);
+    let run = |stream, expected: &str| {
+        let server = Server::new([Answer::Stall(vec![piece("Half")])]);
+        let policy = config(&server).with_stream(stream).with_timeout(limit);
+        let mut text = String::new();
+        let error = ask(&mut policy.open().unwrap(), &mut text).unwrap_err();
+        assert!(matches!(error, OpenAiError::TimedOut { .. }), "{error:?}");
+        assert_eq!((&text[..], server.asked().len()), (expected, 1));
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(true, "Half"));
+        scope.spawn(|| run(false, ""));
+    });
+}
+
+#[test]
 fn what_is_no_reply_is_named_and_not_tried_again() {
     let malformed = |body: &str| Answer::Full(200, json_header(), body.to_owned());
     for (answer, expected) in [

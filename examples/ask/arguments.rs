@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use eva::burn::DeviceChoice;
 
+#[cfg(feature = "remote")]
+use crate::remote::RemoteArguments;
+
 /// Asks a question about a video: the model plans what to watch, looks at just that, and looks
 /// again or answers. Each turn is shown as it happens.
 #[derive(Debug, Parser)]
@@ -29,9 +32,15 @@ pub(crate) struct Arguments {
     #[arg(long = "option", value_name = "A=TEXT", value_parser = choice, conflicts_with = "demo")]
     pub(crate) options: Vec<Choice>,
 
-    /// Folder of a Qwen2.5-VL model in Hugging Face's layout; the bundled eva-tiny if not given
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a Qwen2.5-VL model in Hugging Face's layout, or the address of an OpenAI-compatible
+    /// server, http://HOST:PORT/v1 (feature `remote`); the bundled eva-tiny if not given
+    #[arg(long, value_name = "DIR|http://...")]
     pub(crate) model: Option<PathBuf>,
+
+    /// Name of the model on the server; the first that it lists if not given
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub(crate) model_name: Option<String>,
 
     /// Where the model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
     #[arg(long, default_value_t)]
@@ -52,6 +61,10 @@ pub(crate) struct Arguments {
     /// Writes the record of the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    pub(crate) remote: RemoteArguments,
 }
 
 /// An answer to choose from.
@@ -77,6 +90,12 @@ fn choice(argument: &str) -> Result<Choice, String> {
 }
 
 impl Arguments {
+    /// The address of a server, if the model is on one.
+    pub(crate) fn server(&self) -> Option<&str> {
+        let model = self.model.as_ref()?.to_str()?;
+        model.contains("://").then_some(model)
+    }
+
     /// The question with its options below, as the benchmarks write them.
     pub(crate) fn question_with_options(&self, question: &str) -> String {
         let mut text = question.to_owned();

@@ -3,12 +3,16 @@
 //! ```text
 //! cargo run --release --example ask --features gst -- --demo
 //! cargo run --release --example ask --features gst -- VIDEO "QUESTION"
+//! cargo run --release --example ask --features gst,remote -- VIDEO "QUESTION" --model http://127.0.0.1:8000/v1
 //! ```
 //!
 //! The exit status is 0 with an answer, 2 for bad usage, and 1 for everything else.
 
 mod arguments;
 mod display;
+#[cfg(feature = "remote")]
+#[path = "../shared/remote.rs"]
+mod remote;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +24,7 @@ use display::{Display, Seconds};
 use eva::burn::BurnPolicy;
 use eva::gst::GstSource;
 use eva::world::{Kind, Split, World};
-use eva::{FrameSource as _, Report, RgbImage, Rules, Session, Trajectory, VideoInfo};
+use eva::{FrameSource as _, Policy, Report, RgbImage, Rules, Session, Trajectory, VideoInfo};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// What ends the program, with a message that names the thing and the remedy.
@@ -52,30 +56,55 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     // The video first: a wrong path is found before a large model is read.
     let source = open(&path)?;
-    let info = source.info();
+    #[cfg(feature = "remote")]
+    if let Some(url) = arguments.server() {
+        let config = arguments
+            .remote
+            .config(url, arguments.model_name.as_deref())?;
+        // Shown as it comes.
+        let model = remote::connect(config.with_stream(true))?;
+        let label = format!("{} on {url}", model.model()?);
+        return answer(arguments, source, &path, &question, model, &label);
+    }
+    #[cfg(not(feature = "remote"))]
+    if let Some(url) = arguments.server() {
+        return Err(
+            format!("{url} needs the feature `remote`: build with --features gst,remote").into(),
+        );
+    }
     let device = arguments.device.open()?;
-    let policy = match &arguments.model {
-        Some(dir) => BurnPolicy::load(dir, &device)?,
-        None => BurnPolicy::tiny(&device)?,
+    let (model, name) = match &arguments.model {
+        Some(dir) => (BurnPolicy::load(dir, &device)?, dir.display().to_string()),
+        None => (BurnPolicy::tiny(&device)?, "eva-tiny, bundled".to_owned()),
     };
+    let label = format!("{name} on {}", arguments.device);
+    answer(arguments, source, &path, &question, model, &label)
+}
+
+/// Lets `model` answer and shows how.
+fn answer(
+    arguments: &Arguments,
+    source: GstSource,
+    path: &Path,
+    question: &str,
+    model: impl Policy<RgbImage>,
+    label: &str,
+) -> Result<ExitCode, Failure> {
+    let info = source.info();
     if !arguments.json {
         let mut out = io::stdout().lock();
         writeln!(out, "Video     {} ({})", path.display(), about(&info))?;
-        let model = arguments.model.as_ref().map_or_else(
-            || "eva-tiny, bundled".to_owned(),
-            |dir| dir.display().to_string(),
-        );
-        writeln!(out, "Model     {model} on {}", arguments.device)?;
+        writeln!(out, "Model     {label}")?;
         writeln!(out, "Question  {}", question.replace('\n', "\n          "))?;
     }
     let rules = Rules::published()
         .with_max_turns(arguments.max_turns)
         .with_max_visual_tokens(arguments.max_visual_tokens);
     let mut display = Display::new(arguments.json);
-    let result = Session::new(source, policy)
+    let result = Session::new(source, model)
         .with_rules(rules)
         .with_watch(&mut display)
-        .ask(&question);
+        .ask(question);
     let (report, failure) = match result {
         Ok(report) => (Some(report), None),
         Err(error) => {
@@ -97,7 +126,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     written?;
     if arguments.json {
-        print_json(&path, &question, &info, &report, seconds)?;
+        print_json(path, question, &info, &report, seconds)?;
     } else {
         print_totals(&info, &report, seconds)?;
     }

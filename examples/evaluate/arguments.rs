@@ -55,10 +55,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
 
-    #[cfg(feature = "remote")]
-    #[command(flatten)]
-    pub(crate) remote: RemoteArguments,
-
     /// Where a model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
@@ -110,6 +106,10 @@ pub(crate) struct Arguments {
     /// Shows two runs side by side, with a paired test on the items both have
     #[arg(long, num_args = 2, value_names = ["A", "B"], exclusive = true)]
     pub(crate) compare: Option<Vec<PathBuf>>,
+
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    pub(crate) remote: RemoteArguments,
 }
 
 /// Which frame answers a time.

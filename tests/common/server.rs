@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri, header};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 /// One answer of the script.
@@ -24,6 +24,8 @@ pub(crate) enum Answer {
     Cut(&'static str, Vec<String>),
     /// Nothing, ever.
     Hang,
+    /// Events, and then nothing, ever: the body has no end.
+    Stall(Vec<String>),
 }
 
 /// A request as it came.
@@ -142,6 +144,12 @@ async fn answer(
             response(200)
                 .header(header::CONTENT_TYPE, kind)
                 .body(Body::from_stream(pieces))
+        }
+        Answer::Stall(pieces) => {
+            let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
+            response(200)
+                .header(header::CONTENT_TYPE, "text/event-stream")
+                .body(Body::from_stream(pieces.chain(stream::pending())))
         }
         Answer::Hang => std::future::pending().await,
     }

@@ -1,4 +1,4 @@
-//! The example `evaluate` with a model on a server, as a person runs it.
+//! The examples `evaluate` and `ask` with a model on a server, as a person runs them.
 #![cfg(all(feature = "gst", feature = "remote"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,8 +12,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use eva::evaluate::{Record, RecordReader};
+use eva::world::{Split, World};
 use serde_json::{Value, json};
-use server::{Asked, Server, refusal, reply, with_status};
+use server::{Answer, Asked, Server, refusal, reply, with_status};
 
 const SECRET: &str = "sk-not-for-your-eyes/0123456789";
 
@@ -51,12 +52,12 @@ fn written(out: &Path) -> String {
     String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
 }
 
-fn models() -> server::Answer {
+fn models() -> Answer {
     with_status(200, &json!({"data": [{"id": "eva-7b"}]}))
 }
 
 /// Calls the tool once, and answers when there are frames.
-fn two_rounds(asked: &Asked) -> server::Answer {
+fn two_rounds(asked: &Asked) -> Answer {
     let messages = asked.body["messages"].as_array();
     match (&asked.path[..], messages.map(Vec::len)) {
         ("/v1/models", _) => models(),
@@ -197,5 +198,45 @@ fn a_server_that_is_not_usable_is_named_before_anything_is_asked() {
         assert_ne!(output.status.code(), Some(0));
         let said = text(&output.stderr);
         assert!(said.contains(expected), "{more:?}: {said}");
+    }
+}
+
+#[test]
+fn a_question_is_answered_by_a_server_and_its_text_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let video = dir.path().join("world.mp4");
+    let worlds = (20_000..).map(|index| World::new(Split::Test.seed(index)));
+    let mut short = worlds.filter(|world| world.duration() < 150.0);
+    short.next().unwrap().encode(&video).unwrap();
+    let server = Server::scripted(|asked| match two_rounds(asked) {
+        Answer::Full(_, _, body) if asked.body["stream"] == true => {
+            let whole: Value = serde_json::from_str(&body).unwrap();
+            let text = whole["choices"][0]["message"]["content"].as_str().unwrap();
+            let (a, b) = text.split_at(9);
+            let event = |choices: Value| format!("data: {choices}\n\n");
+            Answer::Events(vec![
+                event(json!({"choices": [{"delta": {"content": a}}]})),
+                event(json!({"choices": [{"delta": {"content": b}, "finish_reason": "stop"}]})),
+                event(json!({"choices": [], "usage": whole["usage"]})),
+            ])
+        }
+        other => other,
+    });
+    let output = Command::new(common::example("ask"))
+        .arg(&video)
+        .args(["What digit is on the red card?", "--model", &server.url()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    for part in [
+        &format!("Model     eva-7b on {}", server.url())[..],
+        "\n<tool_call>{",
+        "[3 frames of",
+        "[100 tokens read, 64 of them kept from before; 7 written]",
+        "\n<answer>none</answer>\n",
+        "Answer    none",
+    ] {
+        assert!(printed.contains(part), "no {part:?} in {printed}");
     }
 }
