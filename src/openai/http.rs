@@ -48,19 +48,27 @@ impl Failure {
 
 impl Http {
     pub(super) fn new(config: OpenAiConfig) -> Result<Self, OpenAiError> {
-        let mut builder = Client::builder()
-            .user_agent(concat!("eva/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            // Each request has its own.
-            .timeout(None)
-            .redirect(Policy::none());
-        if is_loopback(config.url.host_str().unwrap_or_default()) {
-            // A proxy would look for the server on its own machine.
-            builder = builder.no_proxy();
-        }
-        let client = builder
+        let builder = || {
+            let builder = Client::builder()
+                .user_agent(concat!("eva/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(config.connect_timeout)
+                // Each request has its own.
+                .timeout(None)
+                .redirect(Policy::none());
+            match is_loopback(config.url.host_str().unwrap_or_default()) {
+                // A proxy would look for the server on its own machine.
+                true => builder.no_proxy(),
+                false => builder,
+            }
+        };
+        let client = builder()
             .build()
-            .map_err(|error| OpenAiError::Client(innermost(&error)))?;
+            .or_else(|error| match config.url.scheme() {
+                // The system has no certificates, and none are needed.
+                "http" => builder().tls_certs_only([]).build(),
+                _ => Err(error),
+            });
+        let client = client.map_err(|error| OpenAiError::Client(innermost(&error)))?;
         Ok(Self { config, client })
     }
 

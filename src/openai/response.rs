@@ -517,4 +517,43 @@ mod tests {
         assert!(first_model(&b"{\"data\": []}"[..], 1000).unwrap().is_none());
         assert!(first_model(&b"{}"[..], 1000).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_sends_is_read_or_refused(
+            pieces in proptest::collection::vec(piece(), 0..12),
+        ) {
+            let body = pieces.concat();
+            for live in [true, false] {
+                let mut text = String::new();
+                let result = read(&body[..], &mut Output::new(&mut text, live, 40));
+                proptest::prop_assert!(live || result.is_ok() || text.is_empty());
+                proptest::prop_assert!(text.len() <= 40);
+            }
+            _ = message(&body[..]);
+            _ = first_model(&body[..], 40);
+        }
+    }
+
+    /// What bodies are made of, and any bytes.
+    fn piece() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        use proptest::prelude::*;
+        let known = [
+            "data: ",
+            "\n\n",
+            "\r",
+            "[DONE]",
+            ":",
+            "{\"choices\": [",
+            "{\"delta\": {\"content\": \"some text\"}, \"finish_reason\": \"stop\"}",
+            "{\"message\": {\"content\": null}}",
+            "]}",
+            "{\"error\": {\"code\": 400}}",
+            "{\"data\": [{\"id\": \"m\"}]}",
+        ];
+        prop_oneof![
+            3 => proptest::sample::select(known.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..8),
+        ]
+    }
 }
