@@ -37,12 +37,14 @@
 //! - [`world`]: synthetic videos with ground truth, to train and to test on
 //! - [`benchmark`]: the questions an evaluation asks, published or synthetic
 //! - [`evaluate`]: many questions about many videos, resumable, with scores
+//! - [`tools`]: tools beside `frame_select`: a sharp part of a frame, subtitles, notes
 //!
 //! # Features
 //!
 //! - `gst`: `eva::gst`, and MP4 files of synthetic worlds. Needs GStreamer's development files.
 //! - `remote`: `eva::openai`, a model on a server that speaks the OpenAI-compatible chat API (vLLM,
 //!   SGLang, llama.cpp's server, `transformers serve`, hosted services). Costs an HTTP client with TLS.
+//! - `subtitles`: `eva::tools::ReadSubtitles`, for SubRip and WebVTT files.
 //! - `wgpu`: the model on Vulkan, Metal or DX12.
 //! - `cuda`: the model on NVIDIA GPUs. Its build needs the network.
 #![forbid(unsafe_code)]
@@ -62,6 +64,7 @@ pub mod benchmark;
 pub mod evaluate;
 #[cfg(feature = "remote")]
 pub mod openai;
+pub mod tools;
 pub mod world;
 
 /// The program in the README compiles.
