@@ -9,7 +9,8 @@ use eva_core::prompt::{Label, ToolResponse};
 use eva_core::reply::{self, Argument, FrameSelect};
 use eva_core::{
     Abort, Agent, FailedCalls, Frame, FrameLabels, FrameSource, Input, Outcome, OutsideWindow,
-    Rules, Run, SelectFailed, Selection, Session, Step, StopReason, ToolFailure, Trajectory, Usage, VideoInfo,
+    Rules, Run, SelectFailed, Selection, Session, Step, StopReason, ToolFailure, Trajectory, Usage,
+    VideoInfo,
 };
 
 /// Reads values off the bytes; zeros when they are used up.
