@@ -1,7 +1,7 @@
 //! Scaled dot-product attention with grouped queries.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 /// Queries are taken in blocks of this many, so that a long prompt never materialises its full
 /// square of scores, and keys after a block are not multiplied at all.
@@ -65,7 +65,10 @@ pub(crate) fn attend(
             // The most negative finite value: exp() of it is 0 in every float type.
             scores = scores.mask_fill(mask.expand(shape), -60_000.0);
         }
-        let mixed = softmax(scores, 3).matmul(v);
+        // In f32 whatever the weights are: halves lose too much of a sum over many keys.
+        let dtype = scores.dtype();
+        let weights = softmax(scores.cast(DType::F32), 3).cast(dtype);
+        let mixed = weights.matmul(v);
         blocks.push(mixed.reshape([batch, heads, count, width]));
     }
     if blocks.len() == 1 {

@@ -86,6 +86,10 @@ impl KvCache {
         let (start, end) = (self.len, self.len + new);
         let range = [0..batch, 0..heads, start..end, 0..width];
         let layer = &mut self.layers[layer];
+        if start == 0 && layer.keys.dtype() != keys.dtype() {
+            layer.keys.inplace(|cache| cache.cast(keys.dtype()));
+            layer.values.inplace(|cache| cache.cast(values.dtype()));
+        }
         // In place: a clone of the cache alive here would copy all of it.
         layer
             .keys

@@ -19,6 +19,7 @@ mod model;
 mod policy;
 pub mod rope;
 pub mod sample;
+mod shard;
 mod text;
 pub mod train;
 mod vision;

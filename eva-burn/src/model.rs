@@ -12,7 +12,7 @@ use crate::input::Patches;
 use crate::rope::{Position, text_rotary};
 use crate::text::TextModel;
 use crate::vision::VisionTower;
-use crate::weights::{Weights, WeightsError};
+use crate::weights::{Precision, Weights, WeightsError};
 
 /// Qwen2.5-VL; the module paths are the checkpoint's names.
 #[derive(Module, Debug)]
@@ -28,7 +28,21 @@ impl Qwen25Vl {
     /// # Errors
     /// [`WeightsError`] names the tensor or the file.
     pub fn load(config: &ModelConfig, dir: &Path, device: &Device) -> Result<Self, WeightsError> {
-        Self::build(config, Weights::open(dir, device)?)
+        Self::load_as(config, dir, device, Precision::F32)
+    }
+
+    /// As [`load`](Self::load), with the weights in another precision, which is then that of keys,
+    /// values and activations too; norms and softmax are computed in `f32` all the same.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names the tensor or the file.
+    pub fn load_as(
+        config: &ModelConfig,
+        dir: &Path,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, WeightsError> {
+        Self::build(config, Weights::open(dir, device, precision)?)
     }
 
     /// Random weights, for training from nothing.

@@ -13,7 +13,7 @@ use crate::context::{Context, Picture, Prompt};
 use crate::input::{ImageError, Patches};
 use crate::model::Qwen25Vl;
 use crate::sample::{Sampler, Sampling};
-use crate::weights::WeightsError;
+use crate::weights::{Precision, WeightsError};
 
 /// Why a model directory could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,19 @@ impl BurnPolicy {
     /// # Errors
     /// [`LoadError`] names the file, key or tensor.
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self, LoadError> {
+        Self::load_as(dir, device, Precision::F32)
+    }
+
+    /// As [`load`](Self::load), with the model in another precision: half the memory, and results
+    /// that differ as [`Precision`] says.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file, key or tensor.
+    pub fn load_as(
+        dir: impl AsRef<Path>,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, LoadError> {
         let dir = dir.as_ref();
         if !dir.is_dir() {
             return Err(LoadError::NotADirectory(dir.to_owned()));
@@ -100,7 +113,7 @@ impl BurnPolicy {
         let generation = GenerationConfig::load(dir)?;
         let chat = Chat::load(dir, config.image_token_id)?;
         let images = ImageConfig::load(dir)?;
-        let model = Qwen25Vl::load(&config, dir, device)?;
+        let model = Qwen25Vl::load_as(&config, dir, device, precision)?;
         Ok(Self::new(model, config, images, chat, &generation, device))
     }
 

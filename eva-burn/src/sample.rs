@@ -14,7 +14,9 @@ pub enum Sampling {
     Random {
         /// Divides the scores: below 1 sharpens, above 1 flattens.
         temperature: f32,
-        /// Only the most likely tokens whose probabilities sum to this are drawn from.
+        /// Only this many of the most likely tokens are drawn from; 0 for all.
+        top_k: usize,
+        /// Of those, only the most likely whose probabilities sum to this are drawn from.
         top_p: f32,
         /// Makes the draws repeatable.
         seed: u64,
@@ -64,12 +66,15 @@ impl Sampler {
         match self.sampling {
             Sampling::Greedy => argmax(logits),
             Sampling::Random {
-                temperature, top_p, ..
-            } => self.draw(logits, temperature, top_p),
+                temperature,
+                top_k,
+                top_p,
+                ..
+            } => self.draw(logits, temperature, top_k, top_p),
         }
     }
 
-    fn draw(&mut self, logits: &[f32], temperature: f32, top_p: f32) -> u32 {
+    fn draw(&mut self, logits: &[f32], temperature: f32, top_k: usize, top_p: f32) -> u32 {
         // Also when it is not a number.
         if temperature.is_nan() || temperature <= 0.0 {
             return argmax(logits);
@@ -81,6 +86,9 @@ impl Sampler {
             .map(|(token, score)| (token as u32, ((score - best) / temperature).exp()))
             .collect();
         tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if top_k > 0 {
+            tokens.truncate(top_k);
+        }
         let total: f32 = tokens.iter().map(|(_, weight)| weight).sum();
         let mut kept = 0.0;
         let mut count = 0;

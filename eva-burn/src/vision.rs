@@ -119,6 +119,7 @@ impl VisionTower {
         let rotary = vision_rotary(grids, config, &device);
         let windows = Groups::new(&windows(grids, config), &device);
         let pictures = Groups::new(&pictures(grids), &device);
+        let patches = patches.cast(self.patch_embed.proj.weight.val().dtype());
         let mut x = self.patch_embed.proj.forward(patches);
         look(0, &x);
         for (index, block) in self.blocks.iter().enumerate() {

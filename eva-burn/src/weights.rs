@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 
 use crate::config::{ConfigError, ModelConfig, read_json};
 use crate::model::Qwen25Vl;
+use crate::shard::Shard;
 
 /// Why weights could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -92,48 +93,27 @@ pub(crate) enum Init {
 
 /// The origin of a model's tensors.
 #[derive(Debug)]
-pub(crate) enum Weights {
-    /// A directory's safetensors, read shard by shard.
-    Files {
-        dir: PathBuf,
-        index: HashMap<String, usize>,
-        shards: Vec<Shard>,
-        device: Device,
-    },
-    /// A seeded generator.
-    Random {
-        rng: Box<ChaCha8Rng>,
-        device: Device,
-    },
+pub(crate) struct Weights {
+    origin: Origin,
+    device: Device,
+    precision: Precision,
 }
 
-/// A weight file in memory.
 #[derive(Debug)]
-pub(crate) struct Shard {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl Shard {
-    fn read(path: PathBuf) -> Result<Self, WeightsError> {
-        let bytes = std::fs::read(&path).map_err(|source| WeightsError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self { path, bytes })
-    }
-
-    fn parse(&self) -> Result<SafeTensors<'_>, WeightsError> {
-        SafeTensors::deserialize(&self.bytes).map_err(|source| WeightsError::Format {
-            path: self.path.clone(),
-            source,
-        })
-    }
+enum Origin {
+    /// A directory's safetensors, read tensor by tensor.
+    Files { dir: PathBuf, shards: Vec<Shard> },
+    /// A seeded generator.
+    Random(Box<ChaCha8Rng>),
 }
 
 impl Weights {
     /// Opens the weight files of `dir`.
-    pub(crate) fn open(dir: &Path, device: &Device) -> Result<Self, WeightsError> {
+    pub(crate) fn open(
+        dir: &Path,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, WeightsError> {
         #[derive(serde::Deserialize)]
         struct Index {
             weight_map: BTreeMap<String, PathBuf>,
@@ -157,28 +137,26 @@ impl Weights {
         };
         paths.sort();
         paths.dedup();
-        let mut index = HashMap::new();
-        let mut shards = Vec::new();
-        for path in paths {
-            let shard = Shard::read(path)?;
-            for name in shard.parse()?.names() {
-                index.insert(name.to_owned(), shards.len());
-            }
-            shards.push(shard);
-        }
-        Ok(Self::Files {
-            dir: dir.to_owned(),
-            index,
-            shards,
+        let shards = paths
+            .into_iter()
+            .map(Shard::open)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            origin: Origin::Files {
+                dir: dir.to_owned(),
+                shards,
+            },
             device: device.clone(),
+            precision,
         })
     }
 
     /// Random weights from a seed.
     pub(crate) fn random(seed: u64, device: &Device) -> Self {
-        Self::Random {
-            rng: Box::new(ChaCha8Rng::seed_from_u64(seed)),
+        Self {
+            origin: Origin::Random(Box::new(ChaCha8Rng::seed_from_u64(seed))),
             device: device.clone(),
+            precision: Precision::F32,
         }
     }
 
@@ -189,47 +167,9 @@ impl Weights {
         shape: [usize; D],
         init: Init,
     ) -> Result<Tensor<D>, WeightsError> {
-        match self {
-            Self::Files {
-                dir,
-                index,
-                shards,
-                device,
-            } => {
-                let shard = index
-                    .get(name)
-                    .and_then(|at| shards.get(*at))
-                    .ok_or_else(|| WeightsError::Missing {
-                        name: name.to_owned(),
-                        dir: dir.clone(),
-                    })?;
-                let tensors = shard.parse()?;
-                let view = tensors
-                    .tensor(name)
-                    .map_err(|source| WeightsError::Format {
-                        path: shard.path.clone(),
-                        source,
-                    })?;
-                if view.shape() != shape {
-                    return Err(WeightsError::Shape {
-                        name: name.to_owned(),
-                        found: view.shape().to_vec(),
-                        expected: shape.to_vec(),
-                    });
-                }
-                let values = to_f32(name, &view)?;
-                Ok(Tensor::from_data(TensorData::new(values, shape), &*device))
-            }
-            Self::Random { rng, device } => {
-                let count = shape.iter().product();
-                let values: Vec<f32> = match init {
-                    Init::Ones => vec![1.0; count],
-                    Init::Zeros => vec![0.0; count],
-                    Init::Normal(std) => (0..count).map(|_| normal(rng) * std as f32).collect(),
-                };
-                Ok(Tensor::from_data(TensorData::new(values, shape), &*device))
-            }
-        }
+        let columns = shape.last().copied().unwrap_or(1);
+        self.numbers(name, &shape, columns, Layout::Stored, init)
+            .map(|data| self.upload(data, shape))
     }
 
     /// A vector parameter.
@@ -251,17 +191,145 @@ impl Weights {
         bias: bool,
     ) -> Result<Linear, WeightsError> {
         let init = Init::Normal((input as f64).powf(-0.5));
-        let weight = self.tensor(&format!("{name}.weight"), [output, input], init)?;
+        let weight = format!("{name}.weight");
+        let weight = self
+            .numbers(&weight, &[output, input], input, Layout::Transposed, init)
+            .map(|data| self.upload(data, [input, output]))?;
         let bias = if bias {
             Some(self.vector(&format!("{name}.bias"), output, Init::Zeros)?)
         } else {
             None
         };
         Ok(Linear {
-            weight: Param::from_tensor(transposed(weight)),
+            weight: Param::from_tensor(weight),
             bias,
         })
     }
+
+    fn upload<const D: usize>(&self, numbers: Numbers, shape: [usize; D]) -> Tensor<D> {
+        let (data, dtype) = match numbers {
+            Numbers::F32(values) => (TensorData::new(values, shape), DType::F32),
+            Numbers::F16(values) => (TensorData::new(values, shape), DType::F16),
+            Numbers::Bf16(values) => (TensorData::new(values, shape), DType::BF16),
+        };
+        Tensor::from_data(data, (&self.device, dtype))
+    }
+
+    /// The numbers of a tensor of `shape`, as rows of `columns`, in the precision asked for.
+    fn numbers(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        columns: usize,
+        layout: Layout,
+        init: Init,
+    ) -> Result<Numbers, WeightsError> {
+        Ok(match self.precision {
+            Precision::F32 => {
+                Numbers::F32(self.gather(name, shape, columns, layout, init, |x| x)?)
+            }
+            Precision::F16 => Numbers::F16(self.gather(
+                name,
+                shape,
+                columns,
+                layout,
+                init,
+                half::f16::from_f32,
+            )?),
+            Precision::Bf16 => Numbers::Bf16(self.gather(
+                name,
+                shape,
+                columns,
+                layout,
+                init,
+                half::bf16::from_f32,
+            )?),
+        })
+    }
+
+    /// Fills one vector, converting on the way: nothing of the tensor is held twice.
+    fn gather<E: Copy + Default>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        columns: usize,
+        layout: Layout,
+        init: Init,
+        convert: fn(f32) -> E,
+    ) -> Result<Vec<E>, WeightsError> {
+        let count = shape.iter().product();
+        let rows = count / columns.max(1);
+        let mut out = vec![E::default(); count];
+        let mut row = 0;
+        let mut place = |piece: &[f32]| {
+            let new = piece.len() / columns.max(1);
+            match layout {
+                Layout::Stored => {
+                    let target = out.iter_mut().skip(row * columns);
+                    for (to, from) in target.zip(piece) {
+                        *to = convert(*from);
+                    }
+                }
+                // Column by column, so that what is written is contiguous.
+                Layout::Transposed => {
+                    for (column, target) in out.chunks_exact_mut(rows).enumerate() {
+                        let from = piece.iter().skip(column).step_by(columns);
+                        for (to, from) in target.iter_mut().skip(row).zip(from) {
+                            *to = convert(*from);
+                        }
+                    }
+                }
+            }
+            row += new;
+        };
+        match &mut self.origin {
+            Origin::Files { dir, shards } => {
+                for shard in shards {
+                    let Some(stored) = shard.find(name)? else {
+                        continue;
+                    };
+                    if stored.shape != shape {
+                        return Err(WeightsError::Shape {
+                            name: name.to_owned(),
+                            found: stored.shape,
+                            expected: shape.to_vec(),
+                        });
+                    }
+                    shard.read(name, &stored, columns, place)?;
+                    return Ok(out);
+                }
+                return Err(WeightsError::Missing {
+                    name: name.to_owned(),
+                    dir: dir.clone(),
+                });
+            }
+            Origin::Random(rng) => {
+                let values: Vec<f32> = match init {
+                    Init::Ones => vec![1.0; count],
+                    Init::Zeros => vec![0.0; count],
+                    Init::Normal(std) => (0..count).map(|_| normal(rng) * std as f32).collect(),
+                };
+                place(&values);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// How a matrix is laid out in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// As in the checkpoint.
+    Stored,
+    /// Rows and columns change places.
+    Transposed,
+}
+
+/// Numbers on their way to the device.
+enum Numbers {
+    F32(Vec<f32>),
+    F16(Vec<half::f16>),
+    Bf16(Vec<half::bf16>),
 }
 
 /// Transposed and laid out anew, so that later products read it in order.
@@ -284,43 +352,55 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
     ((-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }
 
-fn to_f32(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, WeightsError> {
-    let data = view.data();
-    Ok(match view.dtype() {
-        Dtype::F32 => data
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
-        Dtype::BF16 => data
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
-            .collect(),
-        Dtype::F16 => data
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|b| half::f16::from_le_bytes(*b).to_f32())
-            .collect(),
-        other => {
-            return Err(WeightsError::Type {
-                name: name.to_owned(),
-                dtype: format!("{other:?}"),
-            });
-        }
-    })
+/// The number type of weights, in a file and in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 16 bits with the range of `f32` and 8 bits of mantissa: half the size. The published weights'.
+    Bf16,
+    /// 16 bits with 11 bits of mantissa; numbers end at 65,504.
+    F16,
+    /// Exactly what was trained.
+    #[default]
+    F32,
 }
 
-/// The number type of saved weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// 16 bits with the range of `f32`: half the size.
-    Bf16,
-    /// Exactly what was trained.
-    F32,
+impl Precision {
+    /// Bytes of a number.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// A precision was named that is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a precision; use f32, f16 or bf16")]
+pub struct UnknownPrecision(String);
+
+impl std::str::FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(UnknownPrecision(name.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        })
+    }
 }
 
 /// Writes `model.safetensors` into `dir`, with the checkpoint's names and layouts.
@@ -369,6 +449,13 @@ impl Stored {
                 values
                     .iter()
                     .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+                    .collect(),
+            ),
+            Precision::F16 => (
+                Dtype::F16,
+                values
+                    .iter()
+                    .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
                     .collect(),
             ),
         };

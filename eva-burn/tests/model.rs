@@ -726,10 +726,11 @@ fn greedy_takes_the_best_and_the_penalty_lowers_what_was_said() {
 
 #[test]
 fn sampling_repeats_with_its_seed_and_stays_within_top_p() {
-    let draw = |seed, temperature, top_p| {
+    let draw_of = |top_k, seed, temperature, top_p| {
         let mut sampler = Sampler::new(
             Sampling::Random {
                 temperature,
+                top_k,
                 top_p,
                 seed,
             },
@@ -739,6 +740,13 @@ fn sampling_repeats_with_its_seed_and_stays_within_top_p() {
             .map(|_| sampler.next(&mut [0.0, 1.0, 2.0, -4.0], &[]))
             .collect::<Vec<u32>>()
     };
+    let draw = |seed, temperature, top_p| draw_of(0, seed, temperature, top_p);
+    let seen = draw_of(2, 6, 4.0, 1.0);
+    assert!(
+        seen.contains(&1) && seen.contains(&2) && seen.iter().all(|token| *token > 0 && *token < 3)
+    );
+    // Of the two that are left, token 2 alone has over two thirds.
+    assert!(draw_of(2, 7, 1.0, 0.7).iter().all(|token| *token == 2));
     assert_eq!(draw(1, 1.0, 1.0), draw(1, 1.0, 1.0));
     assert_ne!(draw(1, 1.0, 1.0), draw(2, 1.0, 1.0));
     assert!(

@@ -5,146 +5,23 @@
 //! `tests/fixtures/make.sh` makes them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use eva_burn::config::ImageConfig;
-use eva_burn::context::{Context, Picture};
+use eva_burn::context::Context;
 use eva_burn::input::{Grid, Patches, smart_resize};
 use eva_burn::rope::positions;
 use eva_burn::{Device, ModelConfig, Qwen25Vl};
-use eva_core::Pixels;
-use safetensors::{Dtype, SafeTensors};
+
+use common::{Reference, all_patches, argmax, assert_close, pictures};
 
 fn fixtures() -> PathBuf {
     std::env::var_os("EVA_FIXTURES").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen2_5_vl_random"),
         PathBuf::from,
     )
-}
-
-struct Reference(Vec<u8>);
-
-impl Reference {
-    fn load() -> Self {
-        Self(std::fs::read(fixtures().join("reference.safetensors")).unwrap())
-    }
-    fn all(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.0).unwrap()
-    }
-    fn shape(&self, name: &str) -> Vec<usize> {
-        self.all().tensor(name).unwrap().shape().to_vec()
-    }
-    fn f32(&self, name: &str) -> Vec<f32> {
-        let all = self.all();
-        let view = all.tensor(name).unwrap();
-        assert_eq!(view.dtype(), Dtype::F32, "{name}");
-        view.data()
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect()
-    }
-    fn i64(&self, name: &str) -> Vec<i64> {
-        let all = self.all();
-        let view = all.tensor(name).unwrap();
-        assert_eq!(view.dtype(), Dtype::I64, "{name}");
-        view.data()
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|b| i64::from_le_bytes(*b))
-            .collect()
-    }
-    fn image(&self, name: &str) -> Image {
-        let all = self.all();
-        let view = all.tensor(name).unwrap();
-        let [height, width, 3] = *view.shape() else {
-            panic!("{name} is not an RGB image")
-        };
-        Image {
-            width: width as u32,
-            height: height as u32,
-            rgb: view.data().to_vec(),
-        }
-    }
-    fn images(&self) -> Vec<Image> {
-        let mut images = Vec::new();
-        while self
-            .all()
-            .tensor(&format!("image_{}_rgb_u8", images.len()))
-            .is_ok()
-        {
-            images.push(self.image(&format!("image_{}_rgb_u8", images.len())));
-        }
-        images
-    }
-    fn tokens(&self) -> Vec<u32> {
-        self.i64("input_ids").iter().map(|id| *id as u32).collect()
-    }
-}
-
-struct Image {
-    width: u32,
-    height: u32,
-    rgb: Vec<u8>,
-}
-
-impl Pixels for Image {
-    fn width(&self) -> u32 {
-        self.width
-    }
-    fn height(&self) -> u32 {
-        self.height
-    }
-    fn rgb(&self) -> &[u8] {
-        &self.rgb
-    }
-}
-
-fn pictures(reference: &Reference, config: &ModelConfig, images: &ImageConfig) -> Vec<Picture> {
-    let pictures = reference
-        .images()
-        .into_iter()
-        .enumerate()
-        .map(|(hash, image)| {
-            let mut patches = Patches::default();
-            patches.push(&image, images, &config.vision).unwrap();
-            Picture {
-                patches,
-                hash: hash as u64,
-            }
-        });
-    pictures.collect()
-}
-
-fn all_patches(pictures: &[Picture]) -> Patches {
-    let mut all = Patches::default();
-    for picture in pictures {
-        all.append(&picture.patches);
-    }
-    all
-}
-
-/// The largest difference, relative to the reference's largest value.
-fn assert_close(name: &str, ours: &[f32], reference: &[f32], tolerance: f32) {
-    assert_eq!(ours.len(), reference.len(), "{name}: number of values");
-    let scale = reference
-        .iter()
-        .fold(0.0f32, |max, value| max.max(value.abs()));
-    let difference = ours
-        .iter()
-        .zip(reference)
-        .fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
-    println!("{name}: largest difference {difference:e}, largest value {scale:e}");
-    assert!(
-        difference <= tolerance * scale,
-        "{name}: off by {difference} of {scale}"
-    );
-    assert!(
-        ours.iter().all(|value| value.is_finite()),
-        "{name}: not finite"
-    );
 }
 
 #[test]
@@ -177,7 +54,7 @@ fn both_forms_of_the_configuration_are_the_same_model() {
 
 #[test]
 fn pixel_values_match_the_processor() {
-    let reference = Reference::load();
+    let reference = Reference::load(&fixtures());
     let dir = fixtures().join("hf_model");
     let (config, images) = (
         ModelConfig::load(&dir).unwrap(),
@@ -214,7 +91,7 @@ fn pixel_values_match_the_processor() {
 
 #[test]
 fn positions_match_exactly() {
-    let reference = Reference::load();
+    let reference = Reference::load(&fixtures());
     let config = ModelConfig::load(&fixtures().join("hf_model")).unwrap();
     let tokens = reference.tokens();
     let grids: Vec<Grid> = reference
@@ -249,7 +126,7 @@ fn positions_match_exactly() {
 /// The vision tower block by block, the decoder, 16 greedy tokens through the KV cache, and the
 /// same again after the cache went back to a prefix.
 fn model_matches(device: &Device, dir: &str) {
-    let reference = Reference::load();
+    let reference = Reference::load(&fixtures());
     let dir = fixtures().join(dir);
     let (config, images) = (
         ModelConfig::load(&dir).unwrap(),
@@ -346,11 +223,6 @@ fn model_matches(device: &Device, dir: &str) {
         &logits[logits.len() - vocab..],
         1e-4,
     );
-}
-
-fn argmax(scores: &[f32]) -> u32 {
-    let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    best.unwrap().0 as u32
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! Numbers of `transformers` against ours on small random models of many shapes: cut windows, one
+//! window, many pictures, several ratios of grouped-query attention, wide heads, blocks that attend
+//! over whole pictures at either end, a tied output head. `tests/fixtures/make_shapes.sh` makes them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use eva_burn::config::{GenerationConfig, ImageConfig};
+use eva_burn::context::{Context, Picture};
+use eva_burn::input::Grid;
+use eva_burn::rope::positions;
+use eva_burn::sample::{Sampler, Sampling};
+use eva_burn::weights::Precision;
+use eva_burn::{Device, ModelConfig, Qwen25Vl};
+
+use common::{Reference, all_patches, assert_close, pictures};
+
+/// A shape's directory, with what is needed to run it.
+struct Shape {
+    name: String,
+    dir: PathBuf,
+    reference: Reference,
+    config: ModelConfig,
+    pictures: Vec<Picture>,
+}
+
+fn shapes() -> Vec<Shape> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shapes");
+    let mut shapes: Vec<Shape> = std::fs::read_dir(all)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let dir = path.join("hf_model");
+            let reference = Reference::load(&path);
+            let config = ModelConfig::load(&dir).unwrap();
+            let pictures = pictures(&reference, &config, &ImageConfig::load(&dir).unwrap());
+            Shape {
+                name: path.file_name().unwrap().to_string_lossy().into_owned(),
+                dir,
+                reference,
+                config,
+                pictures,
+            }
+        })
+        .collect();
+    shapes.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(shapes.len() >= 6, "only {} shapes", shapes.len());
+    shapes
+}
+
+impl Shape {
+    fn model(&self, device: &Device, precision: Precision) -> Qwen25Vl {
+        Qwen25Vl::load_as(&self.config, &self.dir, device, precision).unwrap()
+    }
+
+    /// Merged patches, final hidden states and scores of the whole prompt.
+    fn forward(&self, model: &Qwen25Vl, device: &Device) -> [Vec<f32>; 3] {
+        let patches = all_patches(&self.pictures);
+        let merged = model.see(&patches, &self.config, device);
+        let mut context = Context::new(&self.config, device);
+        let tokens = self.reference.tokens();
+        let hidden = context
+            .read_all(model, &tokens, &self.pictures, &self.config, device)
+            .unwrap();
+        let logits = model.logits(hidden.clone().squeeze_dim::<2>(0));
+        [
+            merged.try_into_vec_as().unwrap(),
+            hidden.try_into_vec_as().unwrap(),
+            logits.try_into_vec_as().unwrap(),
+        ]
+    }
+
+    fn matches(&self, device: &Device, precision: Precision, tolerance: f32) {
+        let ours = self.forward(&self.model(device, precision), device);
+        for (name, ours) in ["vision_merged", "hidden_final_normed", "logits"]
+            .iter()
+            .zip(&ours)
+        {
+            let label = format!("{} {precision} {name}", self.name);
+            assert_close(&label, ours, &self.reference.f32(name), tolerance);
+        }
+    }
+}
+
+#[test]
+fn every_shape_matches_on_the_cpu() {
+    for shape in shapes() {
+        shape.matches(&Device::flex(), Precision::F32, 2e-3);
+    }
+}
+
+#[test]
+fn half_precision_is_near_on_the_cpu() {
+    for shape in shapes() {
+        shape.matches(&Device::flex(), Precision::F16, F16_ERROR);
+        shape.matches(&Device::flex(), Precision::Bf16, BF16_ERROR);
+    }
+}
+
+/// Relative to the largest value of the tensor, over all shapes.
+const F16_ERROR: f32 = 5e-3;
+const BF16_ERROR: f32 = 4e-2;
+
+#[test]
+fn positions_match_over_several_turns() {
+    for shape in shapes() {
+        let tokens = shape.reference.tokens();
+        let grids: Vec<Grid> = all_patches(&shape.pictures).grids;
+        let merge = shape.config.vision.spatial_merge_size;
+        let (ours, next) = positions(&tokens, &grids, shape.config.image_token_id, merge);
+        let expected = shape.reference.i64("position_ids");
+        for axis in 0..3 {
+            let ours: Vec<i64> = ours.iter().map(|place| i64::from(place[axis])).collect();
+            let expected = &expected[axis * tokens.len()..][..tokens.len()];
+            assert_eq!(ours, expected, "{}, axis {axis}", shape.name);
+        }
+        let delta = i64::from(next) - tokens.len() as i64;
+        assert_eq!(
+            delta,
+            shape.reference.i64("rope_delta")[0],
+            "{}",
+            shape.name
+        );
+    }
+}
+
+/// What `generate` does with the published repetition penalty, token for token.
+#[test]
+fn two_hundred_greedy_tokens_with_a_penalty_match() {
+    let device = Device::flex();
+    for shape in shapes() {
+        let model = shape.model(&device, Precision::F32);
+        let penalty = GenerationConfig::load(&shape.dir)
+            .unwrap()
+            .repetition_penalty;
+        assert_eq!(penalty, 1.05);
+        let mut sampler = Sampler::new(Sampling::Greedy, penalty);
+        let mut context = Context::new(&shape.config, &device);
+        let expected: Vec<u32> = shape
+            .reference
+            .i64("generated")
+            .iter()
+            .map(|id| *id as u32)
+            .collect();
+        assert_eq!(expected.len(), 200);
+        let mut new = shape.reference.tokens();
+        let mut generated = Vec::new();
+        let mut seen = shape.pictures.as_slice();
+        while generated.len() < expected.len() {
+            let scores = context
+                .read(&model, &new, seen, &shape.config, &device)
+                .unwrap();
+            let mut scores: Vec<f32> = scores.try_into_vec_as().unwrap();
+            let next = sampler.next(&mut scores, context.tokens());
+            generated.push(next);
+            new = vec![next];
+            seen = &[];
+        }
+        assert_eq!(generated, expected, "{}", shape.name);
+    }
+}
+
+/// Runs on any Vulkan driver; without a GPU, on Mesa's lavapipe.
+#[cfg(feature = "wgpu")]
+#[test]
+fn every_shape_matches_on_wgpu() {
+    let device = eva_burn::DeviceChoice::Wgpu.open().unwrap();
+    for shape in shapes() {
+        shape.matches(&device, Precision::F32, 2e-3);
+    }
+}
