@@ -111,6 +111,7 @@ phase fuzz-replay   fuzz_replay
 phase clippy        clippy "${DEFAULT[@]}"
 phase clippy-full   clippy "${FULL[@]}"
 phase rustdoc       rustdoc
+phase vocabulary    scripts/qwen_tokenizer.sh
 phase build         cargo test "${CI[@]}" "${FULL[@]}" --no-run # tests and examples
 phase test          cargo test "${CI[@]}" "${FULL[@]}" --tests --no-fail-fast
 phase test-doc      cargo test "${CI[@]}" "${FULL[@]}" --doc --no-fail-fast

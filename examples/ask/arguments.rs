@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use eva::burn::DeviceChoice;
+use eva::burn::weights::Precision;
 
 #[cfg(feature = "remote")]
 use crate::remote::RemoteArguments;
@@ -45,6 +46,10 @@ pub(crate) struct Arguments {
     /// Where the model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
+
+    /// Numbers of the model's weights in memory: f32, or f16 or bf16 for half the memory
+    #[arg(long, default_value_t)]
+    pub(crate) precision: Precision,
 
     /// Replies of the model before the run ends without an answer
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]

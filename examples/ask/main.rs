@@ -74,7 +74,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let device = arguments.device.open()?;
     let (model, name) = match &arguments.model {
-        Some(dir) => (BurnPolicy::load(dir, &device)?, dir.display().to_string()),
+        Some(dir) => (
+            BurnPolicy::load_as(dir, &device, arguments.precision)?,
+            dir.display().to_string(),
+        ),
         None => (BurnPolicy::tiny(&device)?, "eva-tiny, bundled".to_owned()),
     };
     let label = format!("{name} on {}", arguments.device);
