@@ -108,6 +108,7 @@ phase clippy-core   clippy_core
 phase test-core     cargo test "${CI[@]}" -p eva-core
 phase no-std        scripts/no_std.sh
 phase fuzz-replay   fuzz_replay
+phase semver        scripts/semver.sh
 phase clippy        clippy "${DEFAULT[@]}"
 phase clippy-full   clippy "${FULL[@]}"
 phase rustdoc       rustdoc

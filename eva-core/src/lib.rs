@@ -90,6 +90,13 @@
 //! | system message, further messages | [`Session::ask_prompt`] | [`prompt::SYSTEM`] |
 //! | the loop itself | your own around [`Agent`] | [`Session`] |
 //!
+//! # Panics
+//!
+//! None, whatever the model writes and whatever numbers come in: what does not fit is an error, counts
+//! saturate, and nothing is indexed. `scripts/no_std.sh` looks for calls of panics in the firmware's
+//! machine code; those that it lets pass are `core`'s own, in reading and writing numbers, which
+//! check the bounds of `core`'s own tables.
+//!
 //! # Features
 //!
 //! - `alloc`: [`Session`], [`Conversation`], [`Trajectory`], [`RgbImage`], [`mock`]. Needs a global
