@@ -188,10 +188,11 @@ impl Selection {
     #[must_use]
     pub fn label_seconds(&self, index: u32) -> i64 {
         let steps = f64::from(self.nframes.saturating_sub(1).max(1));
-        // In this order: a step that was divided first, taken that many times, falls short of the end.
-        let along = f64::from(index) * (self.requested_end - self.requested_start) / steps;
+        // In this order, as the published code does: it divides first, which decides the second that a
+        // step short of a whole one falls into.
+        let step = (self.requested_end - self.requested_start) / steps;
         // Truncates like Python's `int`; saturates where Python would count on.
-        (self.requested_start + along) as i64
+        (self.requested_start + f64::from(index) * step) as i64
     }
 
     /// Visual tokens of all frames: one for each [`PATCH`] x [`PATCH`] pixels.
@@ -237,9 +238,10 @@ impl Asked {
         }
         // Saturates: the count is at least 1 and finite here.
         let mut nframes = (nframes.value as u32).min(rules.max_frames).max(1);
-        // What the label of the last frame is counted with.
-        let length = (requested_end - requested_start) * f64::from(nframes - 1);
-        if !length.is_finite() {
+        // The label of the last frame: rounding alone can make it infinite.
+        let steps = f64::from(nframes - 1);
+        let step = (requested_end - requested_start) / steps.max(1.0);
+        if !(requested_start + steps * step).is_finite() {
             return Err(SelectionError::TimeNotFinite);
         }
         if window(requested_start, requested_end, info).is_none() {

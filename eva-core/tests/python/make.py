@@ -114,7 +114,8 @@ def plan(case):
     labels = []
     for i in (0, n // 2, n - 1):
         try:
-            seconds = int(start + i * (end - start) / max(1, n - 1))
+            step = (end - start) / max(1, n - 1)
+            seconds = int(start + i * step)
         except (ValueError, OverflowError):
             return "exception"  # the same for a window that no float is long enough for
         labels.append(f"{seconds // 60:02d}:{seconds % 60:02d}")
