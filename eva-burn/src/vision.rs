@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -15,7 +15,7 @@ use crate::config::VisionConfig;
 use crate::input::Grid;
 use crate::layers::{RmsNorm, SwiGlu};
 use crate::rope::{Rotary, vision_rotary};
-use crate::weights::{Init, Weights, WeightsError, transposed};
+use crate::weights::{Weights, WeightsError};
 
 const EPSILON: f64 = 1e-6;
 
@@ -61,21 +61,20 @@ impl VisionTower {
         let blocks = (0..config.depth)
             .map(|index| Block::new(weights, index, config))
             .collect::<Result<_, _>>()?;
-        let values = config.patch_values();
         // A 3D convolution whose stride is its size: a product with the flattened patch.
-        let proj = weights.tensor(
+        let proj = weights.matrix(
             "visual.patch_embed.proj.weight",
-            [
+            &[
                 width,
                 config.in_channels,
                 config.temporal_patch_size,
                 config.patch_size,
                 config.patch_size,
             ],
-            Init::Normal((values as f64).powf(-0.5)),
+            config.patch_values(),
         )?;
         let proj = Linear {
-            weight: burn::module::Param::from_tensor(transposed(proj.reshape([width, values]))),
+            weight: Param::from_tensor(proj),
             bias: None,
         };
         let merged = width * config.spatial_merge_size.pow(2);

@@ -190,11 +190,7 @@ impl Weights {
         output: usize,
         bias: bool,
     ) -> Result<Linear, WeightsError> {
-        let init = Init::Normal((input as f64).powf(-0.5));
-        let weight = format!("{name}.weight");
-        let weight = self
-            .numbers(&weight, &[output, input], input, Layout::Transposed, init)
-            .map(|data| self.upload(data, [input, output]))?;
+        let weight = self.matrix(&format!("{name}.weight"), &[output, input], input)?;
         let bias = if bias {
             Some(self.vector(&format!("{name}.bias"), output, Init::Zeros)?)
         } else {
@@ -204,6 +200,20 @@ impl Weights {
             weight: Param::from_tensor(weight),
             bias,
         })
+    }
+
+    /// The matrix of a linear map from `input` numbers, which the checkpoint stores with `shape`: one
+    /// row for each number of the output.
+    pub(crate) fn matrix(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        input: usize,
+    ) -> Result<Tensor<2>, WeightsError> {
+        let output = shape.first().copied().unwrap_or_default();
+        let init = Init::Normal((input as f64).powf(-0.5));
+        self.numbers(name, shape, input, Layout::Transposed, init)
+            .map(|data| self.upload(data, [input, output]))
     }
 
     fn upload<const D: usize>(&self, numbers: Numbers, shape: [usize; D]) -> Tensor<D> {
@@ -332,8 +342,8 @@ enum Numbers {
     Bf16(Vec<half::bf16>),
 }
 
-/// Transposed and laid out anew, so that later products read it in order.
-pub(crate) fn transposed(weight: Tensor<2>) -> Tensor<2> {
+/// Transposed and laid out anew.
+fn transposed(weight: Tensor<2>) -> Tensor<2> {
     let [rows, columns] = weight.dims();
     let device = weight.device();
     let values: Vec<f32> = weight.try_into_vec_as().unwrap_or_default();

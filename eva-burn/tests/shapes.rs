@@ -162,12 +162,21 @@ fn two_hundred_greedy_tokens_with_a_penalty_match() {
     }
 }
 
-/// Runs on any Vulkan driver; without a GPU, on Mesa's lavapipe.
+/// Runs on any Vulkan driver; without a GPU, on Mesa's lavapipe, which compiles kernels anew for each
+/// shape: there it takes the three that differ most, and all of them with `EVA_SHAPES=all`.
 #[cfg(feature = "wgpu")]
 #[test]
-fn every_shape_matches_on_wgpu() {
+fn shapes_match_on_wgpu() {
     let device = eva_burn::DeviceChoice::Wgpu.open().unwrap();
+    let all = std::env::var_os("EVA_SHAPES").is_some_and(|which| which == "all");
+    let few = ["gqa_7", "head_dim_128", "odd_windows"];
+    let mut tested = 0;
     for shape in shapes() {
+        if !all && !few.contains(&shape.name.as_str()) {
+            continue;
+        }
+        tested += 1;
         shape.matches(&device, Precision::F32, 2e-3);
     }
+    assert!(tested >= few.len());
 }
