@@ -1,11 +1,12 @@
 # Each target sets up what it needs: system packages through apt-get on Debian and Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: ask bench-core help test train
+.PHONY: ask bench-core bench-frames help test train
 
 help:
 	@echo "make ask     make a demo video and answer a question about it"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench-core   what the agent itself takes of an episode"
+	@echo "make bench-frames [VIDEO=FILE]   measure frame fetching against decord and torchcodec"
 	@echo "make train   train the bundled model from nothing (over an hour on 2 cores)"
 	@echo
 	@echo "On a video of your own:"
@@ -21,6 +22,12 @@ test:
 
 bench-core:
 	cargo bench --locked -p eva-core --features alloc --bench episode
+
+# VIDEO, RESIZE (of the video's size) and REPEATS (the least counts) may be given.
+bench-frames:
+	@scripts/setup.sh bench
+	@scripts/bench_frames.sh $(if $(VIDEO),--video "$(VIDEO)") $(if $(RESIZE),--resize $(RESIZE)) \
+		$(if $(REPEATS),--repeats $(REPEATS))
 
 train:
 	cargo run --release --example train -- all --seed 1

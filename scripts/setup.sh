@@ -3,12 +3,13 @@
 #
 #   scripts/setup.sh ask     to build and to run the example `ask`
 #   scripts/setup.sh test    the same, and what the tests need besides
+#   scripts/setup.sh bench   the same as ask, and what others need that are measured beside eva-gst
 #
 # EVA_SKIP_SETUP=1 skips it all, for those who provide GStreamer in a way of their own.
 set -euo pipefail
 
 usage() {
-  echo "usage: scripts/setup.sh ask|test" >&2
+  echo "usage: scripts/setup.sh ask|test|bench" >&2
   exit 2
 }
 
@@ -61,6 +62,10 @@ debian_packages() {
     need "a Vulkan driver in software, to test the wgpu device without a GPU" \
       libvulkan1 mesa-vulkan-drivers
   fi
+  if [[ $1 == bench ]]; then
+    need "the peers are Python packages, in an environment of their own" python3-venv
+    need "libraries that torchcodec decodes with; makes the synthetic video" ffmpeg
+  fi
   if ((${#missing[@]})); then
     install "${missing[@]}"
   fi
@@ -76,6 +81,12 @@ other_system() {
   for element in x264enc avdec_h264 mp4mux qtdemux videoconvert; do
     gst-inspect-1.0 --exists "$element" 2>/dev/null || absent+=("GStreamer element $element")
   done
+  if [[ $1 == bench ]]; then
+    local tool
+    for tool in python3 ffmpeg ffprobe; do
+      command -v "$tool" >/dev/null || absent+=("$tool")
+    done
+  fi
   if ((${#absent[@]} == 0)); then
     return
   fi
@@ -108,11 +119,11 @@ rust() {
   fi
 }
 
-[[ $# == 1 && $1 =~ ^(ask|test)$ ]] || usage
+[[ $# == 1 && $1 =~ ^(ask|test|bench)$ ]] || usage
 [[ -z ${EVA_SKIP_SETUP:-} ]] || exit 0
 rust "$1"
 if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
   debian_packages "$1"
 else
-  other_system
+  other_system "$1"
 fi

@@ -33,10 +33,6 @@ struct Arguments {
     /// Decoder threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Opens the video so many times before the measured one, so that what only the first opening
-    /// in a process costs is left out.
-    #[arg(long, default_value_t = 1)]
-    warm: u32,
     /// `cargo bench` says this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -68,10 +64,8 @@ fn cost<T>(work: impl FnOnce() -> T) -> (T, [f64; 2]) {
 fn run(video: &str, arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let options = GstOptions::new().with_threads(arguments.threads);
     let (first, first_open) = cost(|| GstSource::open_with(video, &options));
-    drop(first?);
-    for _ in 1..arguments.warm {
-        drop(GstSource::open_with(video, &options)?);
-    }
+    // What only the first frame in a process costs is not meant.
+    first?.frames_at(&[0.0], 64, 64, &mut |_| {})?;
     let (source, open) = cost(|| GstSource::open_with(video, &options));
     let mut source = source?;
     let info = source.info();
@@ -79,9 +73,7 @@ fn run(video: &str, arguments: &Arguments) -> Result<(), Box<dyn std::error::Err
     let (width, height) = (side(info.width), side(info.height));
 
     let first = arguments.first.unwrap_or(arguments.times.len());
-    let (first, rest) = arguments
-        .times
-        .split_at(first.min(arguments.times.len()));
+    let (first, rest) = arguments.times.split_at(first.min(arguments.times.len()));
     let mut rounds = Vec::new();
     for times in [first, rest] {
         if times.is_empty() {

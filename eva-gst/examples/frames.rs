@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use eva_core::selection::PATCH;
 use eva_core::{Frame, FrameSource, Pixels, RgbImage, Selection};
-use eva_gst::{FrameRule, GstOptions, GstSource};
+use eva_gst::{DecoderChoice, FrameRule, GstOptions, GstSource};
 
 /// The frames of a video on display at evenly spaced times.
 #[derive(Parser)]
@@ -35,6 +35,9 @@ struct Arguments {
     /// Which frame answers a time.
     #[arg(long, value_enum, default_value_t = Rule::Displayed)]
     rule: Rule,
+    /// Which decoder decodes: auto, software, or the name of a GStreamer element.
+    #[arg(long, default_value = "auto")]
+    decoder: String,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
@@ -82,6 +85,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Rule::Displayed => FrameRule::Displayed,
         Rule::Published => FrameRule::Published,
     });
+    let options = options.with_decoder(match arguments.decoder.as_str() {
+        "auto" => DecoderChoice::Auto,
+        "software" => DecoderChoice::Software,
+        name => DecoderChoice::Named(name.to_owned()),
+    });
     let mut video = if arguments.video.contains("://") {
         GstSource::open_uri_with(&arguments.video, &options)?
     } else {
@@ -115,6 +123,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             "width": info.width,
             "height": info.height,
             "fps": info.fps,
+            "decoder": video.decoder(),
         });
         writeln!(out, "{line}")?;
     } else {

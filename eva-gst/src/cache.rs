@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use eva_core::{Pixels, RgbImage};
 
-use crate::decoder::Picture;
+use crate::output::Picture;
 
 /// Counted for each thing held besides its pixels, so that tiny frames cannot pile up either.
 const OVERHEAD: usize = 256;

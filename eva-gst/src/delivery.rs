@@ -6,8 +6,8 @@ use eva_core::{Frame, RgbImage};
 
 use crate::GstError;
 use crate::cache::Cache;
-use crate::decoder::Picture;
 use crate::frame::Converter;
+use crate::output::Picture;
 use crate::worker::{Answer, Context, Shape};
 
 /// What is there of a frame that was asked for.

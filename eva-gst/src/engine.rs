@@ -17,7 +17,8 @@ use std::thread::{self, ScopedJoinHandle};
 use gstreamer as gst;
 
 use crate::GstError;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Setup};
+use crate::options::DecoderChoice;
 use crate::planner::{Planner, Run};
 use crate::reader::Reader;
 use crate::worker::{Answer, Context, Lost, Shape, Worker};
@@ -30,7 +31,7 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(Answer, Option<(i64, i64)>);
 pub(crate) struct Engine {
     context: Context,
     caps: gst::Caps,
-    threads: usize,
+    setup: Setup,
     pub(crate) reader: Reader,
     planner: Planner,
     /// Decodes what cannot be divided, in as many threads as allowed.
@@ -55,11 +56,11 @@ struct Done {
 }
 
 impl Engine {
-    /// `decoder` works in `threads` threads.
+    /// `decoder` was made by `setup`.
     pub(crate) fn new(
         context: Context,
         caps: gst::Caps,
-        threads: usize,
+        setup: Setup,
         decoder: Decoder,
         reader: Reader,
     ) -> Self {
@@ -67,7 +68,7 @@ impl Engine {
             main: Worker::new(context.clone(), decoder),
             context,
             caps,
-            threads,
+            setup,
             reader,
             planner: Planner::default(),
             side: Vec::new(),
@@ -87,12 +88,49 @@ impl Engine {
         shape: Option<Shape>,
         sink: Sink<'_>,
     ) -> Result<(), GstError> {
-        let outcome = self.fetch_some(targets, shape, sink);
+        let mut answered = 0;
+        let mut outcome = self.fetch_some(targets, shape, &mut |answer, shown| {
+            answered += 1;
+            sink(answer, shown);
+        });
+        if let Err(error) = &outcome
+            && self.main.decoder().is_hardware()
+            && !error.is_final()
+        {
+            self.fall_back(error.to_string())?;
+            let rest = targets.get(answered..).unwrap_or_default();
+            outcome = self.fetch_some(rest, shape, sink);
+        }
         if outcome.is_err() {
             self.planner.reset();
             self.main.reset();
         }
         outcome
+    }
+
+    /// The kind of element that decodes.
+    pub(crate) fn decoder(&self) -> &str {
+        self.main.decoder().name()
+    }
+
+    /// How many decoders may work side by side.
+    fn threads(&self) -> usize {
+        if self.main.decoder().can_be_joined() {
+            self.setup.threads
+        } else {
+            1
+        }
+    }
+
+    /// Takes a software decoder from here on: the hardware's failed.
+    fn fall_back(&mut self, reason: String) -> Result<(), GstError> {
+        let failed = self.main.decoder().name().to_owned();
+        self.setup.choice = DecoderChoice::Software;
+        let decoder = Decoder::new(&self.context.file, &self.caps, &self.setup)?;
+        tracing::warn!(%failed, %reason, instead = decoder.name(), "a hardware decoder failed");
+        self.main.replace(decoder);
+        self.planner.reset();
+        Ok(())
     }
 
     fn fetch_some(
@@ -106,7 +144,7 @@ impl Engine {
         };
         let run = self.gather(targets, first)?;
         let alone = run.unfinished || run.covered == 0 || run.covered >= targets.len();
-        let (answered, run) = if alone || self.threads < 2 {
+        let (answered, run) = if alone || self.threads() < 2 {
             (0, Some(run))
         } else {
             self.side_by_side(run, targets, shape, sink)?
@@ -177,10 +215,14 @@ impl Engine {
         sink: Sink<'_>,
     ) -> Result<(usize, Option<Run>), GstError> {
         let runs = 1 + targets.len() - first.covered.min(targets.len());
-        let wanted = self.threads.min(runs);
+        let wanted = self.threads().min(runs);
+        let single = Setup {
+            threads: 1,
+            ..self.setup.clone()
+        };
         let mut side = core::mem::take(&mut self.side);
         while side.len() < wanted {
-            match Decoder::new(&self.context.file, &self.caps, 1) {
+            match Decoder::new(&self.context.file, &self.caps, &single) {
                 Ok(decoder) => side.push(Worker::new(self.context.clone(), decoder)),
                 Err(_) => break,
             }

@@ -35,6 +35,18 @@ pub enum GstError {
         /// What was found.
         reason: String,
     },
+    /// The decoder that was asked for cannot be taken.
+    #[error(
+        "{file}: the decoder {name} cannot be taken ({reason}); name another or let it be chosen"
+    )]
+    DecoderChoice {
+        /// The video.
+        file: String,
+        /// The name that was given.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The path names a directory.
     #[error("{file}: is a directory; name a video file in it")]
     IsDirectory {

@@ -7,8 +7,8 @@ use gstreamer_video::prelude::*;
 use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
 use yuv::{YuvRange, YuvStandardMatrix};
 
-use crate::decoder::Picture;
 use crate::deep::Deep;
+use crate::output::Picture;
 
 /// How a stored picture must be turned to be seen upright.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -22,18 +22,22 @@
 
 mod cache;
 mod cancel;
+mod choice;
 mod container;
 mod decoder;
 mod deep;
 mod delivery;
+mod direct;
 mod engine;
 mod error;
 mod frame;
 mod graph;
 mod location;
 mod options;
+mod output;
 mod packet;
 mod pipeline;
+mod pipelined;
 mod planner;
 mod reader;
 mod reorder;
@@ -44,6 +48,6 @@ mod worker;
 
 pub use cancel::CancelHandle;
 pub use error::GstError;
-pub use options::{FrameRule, GstOptions};
+pub use options::{DecoderChoice, FrameRule, GstOptions};
 pub use source::GstSource;
 pub use stats::Stats;

@@ -1,4 +1,4 @@
-//! What a caller may choose: [`GstOptions`], [`FrameRule`].
+//! What a caller may choose: [`GstOptions`], [`FrameRule`], [`DecoderChoice`].
 
 use core::time::Duration;
 
@@ -21,6 +21,26 @@ pub enum FrameRule {
     Published,
 }
 
+/// Which decoder element decodes.
+///
+/// [`GstSource::decoder`](crate::GstSource::decoder) tells which it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecoderChoice {
+    /// The one of the highest GStreamer rank, hardware decoders included. Where a hardware decoder
+    /// fails, a software decoder takes over for good, and a warning is logged.
+    #[default]
+    Auto,
+    /// The element of this name, such as `vah264dec`; if it is a hardware decoder and fails, a
+    /// software decoder takes over as in [`Auto`](Self::Auto).
+    Named(String),
+    /// The same, driven in a pipeline of its own as hardware decoders are: for an element that
+    /// works in threads of its own but does not say that it is hardware. It decodes all in a row.
+    Pipelined(String),
+    /// The software decoder of the highest rank.
+    Software,
+}
+
 /// How a [`GstSource`](crate::GstSource) behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,6 +61,8 @@ pub struct GstOptions {
     /// Parts of the video that do not depend on each other are decoded side by side. The frames are
     /// the same with any number. Each thread has a decoder with memory of its own.
     pub threads: usize,
+    /// Which decoder element decodes.
+    pub decoder: DecoderChoice,
     /// Stops calls of the source, its opening included; by default the source makes its own.
     pub cancel: Option<CancelHandle>,
 }
@@ -52,6 +74,7 @@ impl Default for GstOptions {
             rule: FrameRule::default(),
             cache_bytes: 256 << 20,
             threads: 0,
+            decoder: DecoderChoice::default(),
             cancel: None,
         }
     }
@@ -98,6 +121,13 @@ impl GstOptions {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// Sets which decoder element decodes.
+    #[must_use]
+    pub fn with_decoder(mut self, decoder: DecoderChoice) -> Self {
+        self.decoder = decoder;
         self
     }
 

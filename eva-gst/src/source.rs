@@ -9,7 +9,7 @@ use crate::GstError;
 use crate::cache::Cache;
 use crate::cancel::{CancelHandle, Stop};
 use crate::container::Container;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Setup};
 use crate::delivery::Delivery;
 use crate::engine::Engine;
 use crate::frame::{Converter, Orientation};
@@ -124,8 +124,14 @@ impl GstSource {
         let orientation = demux
             .orientation()
             .map_or_else(Orientation::default, |tag| Orientation::from_tag(&tag));
+        let setup = Setup {
+            choice: options.decoder.clone(),
+            threads: options.decoder_threads(),
+            timeout: options.timeout,
+            stop: stop.clone(),
+        };
         // Before the whole file may be read: a format without a decoder is refused at once.
-        let decoder = Decoder::new(&file, &caps, options.decoder_threads())?;
+        let decoder = Decoder::new(&file, &caps, &setup)?;
         let in_order = container == Container::FragmentedMp4;
         let whole = in_order || options.rule == FrameRule::Published;
         let survey = survey(&mut demux, head, &file, container, whole)?;
@@ -146,7 +152,7 @@ impl GstSource {
             engine: Engine::new(
                 context.clone(),
                 caps,
-                options.decoder_threads(),
+                setup,
                 decoder,
                 Reader::new(demux, seekable),
             ),
@@ -177,6 +183,12 @@ impl GstSource {
             cache_hits: self.hits,
             cached_bytes: self.cache.bytes() as u64,
         }
+    }
+
+    /// The kind of element that decodes, such as `avdec_h264`.
+    #[must_use]
+    pub fn decoder(&self) -> &str {
+        self.engine.decoder()
     }
 
     /// Stops a call of this source from another thread.

@@ -6,8 +6,9 @@ use eva_core::RgbImage;
 
 use crate::GstError;
 use crate::cancel::Stop;
-use crate::decoder::{Decoder, Picture};
+use crate::decoder::Decoder;
 use crate::frame::{Converter, Orientation};
+use crate::output::Picture;
 use crate::planner::Run;
 
 /// What every picture is turned into.
@@ -85,7 +86,7 @@ impl Worker {
         let (covered, _) = targets.split_at(run.covered.min(targets.len()));
         if !run.resumed {
             if self.undrained {
-                self.decoder.drain(i64::MIN);
+                self.decoder.drain(i64::MIN)?;
             }
             // Which targets an unfinished run answers is not known yet.
             let armed = if run.unfinished { targets } else { covered };
@@ -104,16 +105,27 @@ impl Worker {
             self.deliver(shape, sink)?;
         }
         if !run.unfinished {
-            self.decoder.drain(until);
+            self.decoder.drain(until)?;
             self.deliver(shape, sink)?;
         }
         let lost = self.decoder.lost();
         Ok(lost.map(|(time, reason)| Lost { time, reason }))
     }
 
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Takes another decoder.
+    pub(crate) fn replace(&mut self, decoder: Decoder) {
+        self.decoder = decoder;
+        self.undrained = false;
+    }
+
     /// Forgets what was being decoded.
     pub(crate) fn reset(&mut self) {
-        self.decoder.drain(i64::MIN);
+        // A decoder that cannot be drained says so when it is fed.
+        let _ = self.decoder.drain(i64::MIN);
         self.decoder.arm([]);
         self.undrained = false;
     }

@@ -1,7 +1,8 @@
 //! What is dropped stops, wherever it stood.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Setup};
+use crate::options::DecoderChoice;
 
 /// A Matroska file of 50 pictures.
 fn video(dir: &tempfile::TempDir) -> Location {
@@ -35,6 +36,12 @@ fn what_is_dropped_is_in_null_wherever_it_stood() {
     let dir = tempfile::tempdir().unwrap();
     let location = video(&dir);
     for packets in [0, 1, 20, 60] {
+        let setup = Setup {
+            choice: DecoderChoice::Auto,
+            threads: 1,
+            timeout: Duration::from_secs(10),
+            stop: Stop::default(),
+        };
         let mut demux = open(&location).unwrap();
         let pipeline = demux.pipeline.0.clone();
         let mut decoder = None;
@@ -43,7 +50,7 @@ fn what_is_dropped_is_in_null_wherever_it_stood() {
                 break;
             };
             let decoder =
-                decoder.get_or_insert_with(|| Decoder::new("a", &packet.caps, 1).unwrap());
+                decoder.get_or_insert_with(|| Decoder::new("a", &packet.caps, &setup).unwrap());
             decoder.feed(&packet).unwrap();
         }
         let element = decoder.as_ref().map(Decoder::element);
