@@ -1,6 +1,6 @@
 //! The elements that read a video, and how they are linked: [`build`].
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +18,9 @@ const AHEAD: u32 = 64;
 
 /// Bytes from the beginning that are looked at for what GStreamer does not tell of a container.
 const HEAD: usize = 1 << 18;
+
+/// More zeros than this one after another are no part of a video.
+const HOLE: u64 = 32 << 20;
 
 /// A pipeline that is in NULL before it is dropped: dropping a running one can block for ever.
 pub(crate) struct Guard(pub(crate) gst::Pipeline);
@@ -41,12 +44,24 @@ pub(crate) struct Found {
     pub(crate) all: AtomicBool,
     /// Something came from the address.
     pub(crate) began: AtomicBool,
+    /// How many bytes of nothing but zeros were read from the file one after another.
+    zeros: AtomicU64,
     /// The first bytes from the address. A demuxer may go on elsewhere before they are all here:
     /// then other bytes follow, which changes nothing in what is looked for.
     head: Mutex<Vec<u8>>,
 }
 
 impl Found {
+    /// Whether a demuxer is looking for something in a hole of the file (a sparse file, or one
+    /// whose download was given up): it would go on to the end, however far that is.
+    pub(crate) fn in_hole(&self) -> bool {
+        self.zeros.load(Ordering::Relaxed) > HOLE
+    }
+
+    /// Forgets the zeros read so far, as when reading goes on elsewhere.
+    pub(crate) fn leave_hole(&self) {
+        self.zeros.store(0, Ordering::Relaxed);
+    }
     /// What the first bytes from an address say of the container.
     pub(crate) fn container(&self) -> Container {
         Container::of_bytes(&self.head.lock().unwrap_or_else(PoisonError::into_inner))
@@ -61,7 +76,8 @@ pub(crate) struct Graph {
     pub(crate) found: Arc<Found>,
 }
 
-fn element(name: &str) -> Result<gst::Element, GstError> {
+/// A new element.
+pub(crate) fn element(name: &str) -> Result<gst::Element, GstError> {
     gst::ElementFactory::make(name)
         .build()
         .map_err(|_| GstError::Start {
@@ -79,6 +95,7 @@ pub(crate) fn build(location: &Location, file: &str, timeout: Duration) -> Resul
         Location::Path(path) | Location::InOrder(path) => {
             let source = element("filesrc")?;
             source.set_property("location", path);
+            count_zeros(&source, &found);
             source
         }
         Location::Uri(uri) => remote(uri, file, timeout, &found)?,
@@ -138,8 +155,28 @@ pub(crate) fn build(location: &Location, file: &str, timeout: Duration) -> Resul
     })
 }
 
+/// Notes what `source` reads of holes. Pictures are no zeros, so this ends at the first byte of
+/// most of what is read.
+fn count_zeros(source: &gst::Element, found: &Arc<Found>) {
+    let Some(pad) = source.static_pad("src") else {
+        return;
+    };
+    let found = Arc::clone(found);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let data = info.buffer().and_then(|buffer| buffer.map_readable().ok());
+        if let Some(data) = data {
+            if data.iter().all(|byte| *byte == 0) {
+                found.zeros.fetch_add(data.len() as u64, Ordering::Relaxed);
+            } else {
+                found.leave_hole();
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
 /// The source element for an address.
-fn remote(
+pub(crate) fn remote(
     uri: &str,
     file: &str,
     timeout: Duration,

@@ -28,6 +28,7 @@ mod decoder;
 mod deep;
 mod delivery;
 mod direct;
+mod download;
 mod engine;
 mod error;
 mod frame;

@@ -61,6 +61,10 @@ pub struct GstOptions {
     /// Parts of the video that do not depend on each other are decoded side by side. The frames are
     /// the same with any number. Each thread has a decoder with memory of its own.
     pub threads: usize,
+    /// Fetches the whole file into a temporary one where the server does not serve parts of files;
+    /// it is deleted with the source. Off by default: then such a server is an error,
+    /// [`GstError::NoRanges`](crate::GstError::NoRanges).
+    pub download: bool,
     /// Which decoder element decodes.
     pub decoder: DecoderChoice,
     /// Stops calls of the source, its opening included; by default the source makes its own.
@@ -74,6 +78,7 @@ impl Default for GstOptions {
             rule: FrameRule::default(),
             cache_bytes: 256 << 20,
             threads: 0,
+            download: false,
             decoder: DecoderChoice::default(),
             cancel: None,
         }
@@ -121,6 +126,13 @@ impl GstOptions {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// Sets whether the whole file is fetched where the server does not serve parts of files.
+    #[must_use]
+    pub fn with_download(mut self, download: bool) -> Self {
+        self.download = download;
         self
     }
 

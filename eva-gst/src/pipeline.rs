@@ -115,6 +115,7 @@ impl Demux {
                 return Ok(());
             }
         }
+        self.found.leave_hole();
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
         let time = gst::ClockTime::from_nseconds(u64::try_from(time).unwrap_or(0));
         self.pipeline
@@ -293,6 +294,13 @@ impl Demux {
             }
             if self.only_other_streams() {
                 return Err(self.no_video());
+            }
+            if self.found.in_hole() {
+                return Err(GstError::Damaged {
+                    file: self.file.clone(),
+                    at: 0.0,
+                    reason: "the file has a hole of zeros".to_owned(),
+                });
             }
             // parsebin swallows some errors of the demuxers in it: then nothing ever comes.
             if self.is_at_work() {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use eva_core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
 use gstreamer as gst;
+use tempfile::TempPath;
 
 use crate::GstError;
 use crate::cache::Cache;
@@ -11,11 +12,13 @@ use crate::cancel::{CancelHandle, Stop};
 use crate::container::Container;
 use crate::decoder::{Decoder, Setup};
 use crate::delivery::Delivery;
+use crate::download::download;
 use crate::engine::Engine;
 use crate::frame::{Converter, Orientation};
 use crate::location::{Location, check_file};
 use crate::options::{FrameRule, GstOptions};
 use crate::pipeline::Demux;
+use crate::planner::Packets;
 use crate::reader::Reader;
 use crate::stats::Stats;
 use crate::survey::{Survey, survey};
@@ -45,6 +48,8 @@ pub struct GstSource {
     survey: Survey,
     info: VideoInfo,
     rule: FrameRule,
+    /// The file's copy, where it had to be fetched as a whole.
+    download: Option<TempPath>,
     /// Frames delivered, and those of them that came from the cache.
     frames: u64,
     hits: u64,
@@ -65,7 +70,11 @@ impl GstSource {
     /// See [`GstError`]: each kind of file that is not a readable video has its variant.
     pub fn open_with(path: impl AsRef<Path>, options: &GstOptions) -> Result<Self, GstError> {
         let path = path.as_ref();
-        let file = path.display().to_string();
+        Self::open_file(path, path.display().to_string(), options)
+    }
+
+    /// `file` names the video in errors.
+    fn open_file(path: &Path, file: String, options: &GstOptions) -> Result<Self, GstError> {
         check_file(path, &file)?;
         let container = Container::of(path);
         let location = match container {
@@ -97,7 +106,22 @@ impl GstSource {
             })?;
             return Self::open_with(path, options);
         }
-        Self::start(Location::Uri(uri.to_owned()), uri.to_owned(), None, options)
+        let opened = Self::start(Location::Uri(uri.to_owned()), uri.to_owned(), None, options);
+        let in_parts = match &opened {
+            Ok(source) => source.engine.reader.seekable(),
+            Err(error) => !matches!(error, GstError::NoRanges { .. }),
+        };
+        if in_parts || !options.download {
+            return opened;
+        }
+        drop(opened);
+        let stop = Stop::new(options.cancel.clone().unwrap_or_default());
+        let running = stop.begin();
+        let file = download(uri, options.timeout, &stop)?;
+        drop(running);
+        let mut source = Self::open_file(&file, uri.to_owned(), options)?;
+        source.download = Some(file);
+        Ok(source)
     }
 
     fn start(
@@ -162,6 +186,7 @@ impl GstSource {
             orientation,
             survey,
             rule: options.rule,
+            download: None,
             frames: 0,
             hits: 0,
         };
@@ -320,6 +345,7 @@ impl core::fmt::Debug for GstSource {
         f.debug_struct("GstSource")
             .field("file", &self.context.file)
             .field("info", &self.info)
+            .field("download", &self.download)
             .finish_non_exhaustive()
     }
 }

@@ -199,6 +199,33 @@ fn a_server_without_ranges_is_refused_in_words() {
 }
 
 #[test]
+fn a_server_without_ranges_is_downloaded_from_where_that_is_allowed() {
+    for manner in [Manner::RefusesRanges, Manner::IgnoresRanges] {
+        for (name, mux) in [
+            ("/last.mp4", "mp4mux"),
+            ("/first.mp4", "mp4mux faststart=true"),
+        ] {
+            let (times, bytes) = video("a", mux);
+            let clip = Clip {
+                times,
+                encode: "",
+                caps: "",
+            };
+            let address = serve(vec![(name.to_owned(), bytes)], manner);
+            let uri = format!("{address}{name}");
+            within(LIMIT, &uri.clone(), move || {
+                let options = GstOptions::new().with_download(true);
+                let mut source = GstSource::open_uri_with(&uri, &options).unwrap();
+                assert_exact_source(&mut source, &clip, 1_000_000, &uri);
+                let missing = format!("{address}/missing.mp4");
+                let error = GstSource::open_uri_with(&missing, &options).unwrap_err();
+                assert!(matches!(error, GstError::NotFound { .. }), "{error}");
+            });
+        }
+    }
+}
+
+#[test]
 fn what_the_server_refuses_is_told_apart() {
     let address = serve(Vec::new(), Manner::Ranges);
     let open = |uri: String| {

@@ -251,6 +251,9 @@ fn a_sparse_file_of_4_gigabytes_ends_soon() {
         None,
         Some(format!("{h264} ! mp4mux")),
         Some(format!("{h264} ! mp4mux faststart=true")),
+        Some(format!("{h264} ! mp4mux fragment-duration=500")),
+        Some(format!("{h264} ! matroskamux")),
+        Some(format!("{h264} ! mpegtsmux")),
     ] {
         match &encode {
             None => drop(File::create(&path).unwrap()),

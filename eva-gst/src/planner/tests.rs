@@ -213,3 +213,53 @@ fn a_retry_begins_one_gop_earlier() {
     assert_eq!(run.packets[0].time, 4 * SECOND);
     assert_eq!(run.packets.last().unwrap().time, 5 * SECOND);
 }
+
+/// All pictures of the GOPs that hold a displayed one, each up to the last of those: what decoding
+/// them in order would take.
+fn in_order(tape: &Tape, targets: &[i64]) -> usize {
+    let shown = displayed(tape, targets);
+    let mut total = 0;
+    let mut gop: Vec<i64> = Vec::new();
+    let mut close = |gop: &mut Vec<i64>| {
+        let last = gop.iter().rposition(|time| shown.contains(time));
+        total += last.map_or(0, |last| last + 1);
+        gop.clear();
+    };
+    for packet in &tape.packets {
+        if packet.key {
+            close(&mut gop);
+        }
+        gop.push(packet.time);
+    }
+    close(&mut gop);
+    total
+}
+
+#[test]
+fn no_more_is_decoded_than_the_touched_gops_in_order_and_the_plan_is_always_the_same() {
+    let mut seed = 99;
+    for round in 0..300 {
+        let gops: Vec<usize> = (0..1 + dice(&mut seed, 12))
+            .map(|_| 1 + dice(&mut seed, 90) as usize)
+            .collect();
+        let mut tape = tape(&gops, round % 4, round % 3 > 0);
+        tape.seekable = round % 5 > 0;
+        let end = tape.packets.len() as i64 * FRAME;
+        let mut targets: Vec<i64> = (0..1 + dice(&mut seed, 30))
+            .map(|_| dice(&mut seed, end))
+            .collect();
+        targets.sort_unstable();
+        let limit = in_order(&tape, &targets);
+        let (found, fed) = answers(&mut Planner::default(), &mut tape, &targets);
+        assert_eq!(found, displayed(&tape, &targets), "round {round}");
+        assert!(
+            fed.len() <= limit,
+            "round {round}: {} of {limit}",
+            fed.len()
+        );
+        let seeks = tape.seeks;
+        (tape.place, tape.seeks) = (0, 0);
+        let again = answers(&mut Planner::default(), &mut tape, &targets);
+        assert_eq!((again.1, tape.seeks), (fed, seeks), "round {round}");
+    }
+}
