@@ -3,6 +3,11 @@
 //! [`GstSource`] opens a video file and delivers, for each time asked, exactly the frame on display
 //! at that time. It needs GStreamer 1.22 or later with its base, good and libav plugins at run time.
 //!
+//! Only what must be decoded is: a planner reads the packets' times before anything is decoded, and
+//! pictures are kept for later calls. [`GstOptions`] chooses the rule for which frame a time means
+//! ([`FrameRule`]), the decoder, hardware included ([`DecoderChoice`]), threads, memory and patience;
+//! [`CancelHandle`] stops a call. docs/frames.md in the repository tells more, with measurements.
+//!
 //! ```no_run
 //! use eva_core::{FrameSource, Pixels, Selection};
 //! use eva_gst::GstSource;
