@@ -37,6 +37,7 @@
 //! - [`world`]: synthetic videos with ground truth, to train and to test on
 //! - [`benchmark`]: the questions an evaluation asks, published or synthetic
 //! - [`evaluate`]: many questions about many videos, resumable, with scores
+//! - [`journal`]: what many workers finish, on disk, resumable after a kill
 //! - [`tools`]: tools beside `frame_select`: a sharp part of a frame, subtitles, notes
 //!
 //! # Features
@@ -62,8 +63,10 @@ pub use eva_core::{
 
 pub mod benchmark;
 pub mod evaluate;
+pub mod journal;
 #[cfg(feature = "remote")]
 pub mod openai;
+mod pool;
 pub mod tools;
 pub mod world;
 

@@ -92,22 +92,13 @@ impl ItemFile {
     ///
     /// # Errors
     /// When `text` can't be read; never for what it says.
-    pub fn parse(mut text: impl BufRead) -> io::Result<Self> {
+    pub fn parse(text: impl BufRead) -> io::Result<Self> {
         let mut file = Self::default();
         let mut numbers = Vec::new();
-        let mut line = Vec::new();
-        let mut number = 0;
-        while let Some(read) = lines::next(&mut text, &mut line)? {
-            // A mark that some editors put before the first line.
-            let content = line.strip_prefix(b"\xef\xbb\xbf").filter(|_| number == 0);
-            let content = content.unwrap_or(&line);
-            let parsed = if read.too_long {
-                Err(ItemError::TooLong(LONGEST))
-            } else if lines::is_blank(content) {
-                number += 1;
-                continue;
-            } else {
-                Item::parse(content, number)
+        lines::each(text, |number, line| {
+            let parsed = match line {
+                Some(line) => Item::parse(line, number),
+                None => Err(ItemError::TooLong(LONGEST)),
             };
             match parsed {
                 Ok(item) => {
@@ -122,8 +113,7 @@ impl ItemFile {
                     }
                 }
             }
-            number += 1;
-        }
+        })?;
         file.make_unique(&numbers);
         Ok(file)
     }

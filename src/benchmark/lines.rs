@@ -44,6 +44,28 @@ pub(crate) fn next(from: &mut impl BufRead, kept: &mut Vec<u8>) -> io::Result<Op
     }
 }
 
+/// Hands every line that is not blank to `each`, with its number from 0 on; `None` stands for one
+/// that is too long.
+pub(crate) fn each(
+    mut from: impl BufRead,
+    mut each: impl FnMut(u64, Option<&[u8]>),
+) -> io::Result<()> {
+    let mut kept = Vec::new();
+    let mut number = 0;
+    while let Some(read) = next(&mut from, &mut kept)? {
+        // A mark that some editors put before the first line.
+        let content = kept.strip_prefix(b"\xef\xbb\xbf").filter(|_| number == 0);
+        let content = content.unwrap_or(&kept);
+        if read.too_long {
+            each(number, None);
+        } else if !is_blank(content) {
+            each(number, Some(content));
+        }
+        number += 1;
+    }
+    Ok(())
+}
+
 /// Whether there is nothing but white space on a line.
 pub(crate) fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)

@@ -14,8 +14,9 @@
 //!
 //! What answers the questions is a [`Setup`]: a policy for each worker and a source for each item.
 
+pub use crate::journal::{Found, JournalError as ResultsError};
+
 mod compare;
-mod indices;
 mod play;
 mod record;
 mod results;
@@ -26,9 +27,8 @@ mod summary;
 mod uniform;
 
 pub use compare::{Comparison, compare};
-pub use indices::Indices;
 pub use record::Record;
-pub use results::{Found, RecordReader, Results, ResultsError};
+pub use results::{RecordReader, Results};
 pub use run::{Ended, EvaluateError, Evaluation};
 pub use score::{Interval, is_correct, mcnemar, wilson};
 pub use setup::Setup;

@@ -1,19 +1,15 @@
 //! Items, workers, results: [`Evaluation`].
 
-use std::any::Any;
 use std::error::Error;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
 use eva_core::Rules;
 
 use super::play::{Played, failed, play};
-use super::{Indices, Record, Results, ResultsError, Setup, Uniform};
+use super::{Record, Results, ResultsError, Setup, Uniform};
 use crate::benchmark::Item;
+use crate::pool::{Broken, Pool, Work};
 
 /// How the items are run.
 ///
@@ -126,122 +122,70 @@ impl<'a> Evaluation<'a> {
         T: Setup,
         I: IntoIterator<Item = Item, IntoIter: Send>,
     {
-        let queue = Queue::new(items.into_iter(), results.done().clone());
-        let halt = AtomicBool::new(false);
-        let mut failure = None;
+        let mut taken = results.done().clone();
+        let items = items
+            .into_iter()
+            .filter(move |item| taken.insert(item.index));
+        let answering = Answering {
+            setup,
+            rules: self.rules,
+            uniform: self.uniform,
+        };
         let mut finished = 0;
-        thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(self.concurrency);
-            for number in 0..self.concurrency {
-                let (sender, queue, halt) = (sender.clone(), &queue, &halt);
-                let worker = thread::Builder::new().name(format!("evaluate {number}"));
-                let work = move || self.work(setup, queue, halt, &sender);
-                if let Err(error) = worker.spawn_scoped(scope, work) {
-                    failure = Some(EvaluateError::Thread(error));
-                    halt.store(true, Ordering::Relaxed);
-                    break;
-                }
-            }
-            drop(sender);
-            // Also after a failure: what still runs is finished and, if at all possible, kept.
-            for played in receiver {
-                let kept = match played {
-                    Ok(played) => self.keep(&played, results).map(|()| played.record),
-                    Err(error) => Err(EvaluateError::Policy(error)),
-                };
-                match kept {
-                    Ok(record) => {
-                        finished += 1;
-                        on_record(&record);
-                    }
-                    Err(error) => {
-                        halt.store(true, Ordering::Relaxed);
-                        failure.get_or_insert(error);
-                    }
-                }
-            }
+        let pool = Pool::new(self.concurrency, self.stop);
+        let ended = pool.run(&answering, items, &mut |played| {
+            self.keep(&played, results)?;
+            finished += 1;
+            on_record(&played.record);
+            Ok::<(), ResultsError>(())
         });
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(Ended {
+        match ended {
+            Ok(interrupted) => Ok(Ended {
                 finished,
-                interrupted: self.is_stopped() && queue.take().is_some(),
+                interrupted,
             }),
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-    }
-
-    fn work<T: Setup>(
-        &self,
-        setup: &T,
-        queue: &Queue<impl Iterator<Item = Item>>,
-        halt: &AtomicBool,
-        sender: &SyncSender<Result<Played, T::Error>>,
-    ) {
-        // Made when there is something to answer: a model may take minutes to load.
-        let mut policy = None;
-        while !self.is_stopped() && !halt.load(Ordering::Relaxed) {
-            let Some(item) = queue.take() else { return };
-            let played = catch_unwind(AssertUnwindSafe(|| {
-                let policy = match &mut policy {
-                    Some(policy) => policy,
-                    none => none.insert(setup.policy()?),
-                };
-                let uniform = self.uniform.as_ref();
-                Ok(play(setup, policy, &item, self.rules, uniform))
-            }));
-            let played = played.unwrap_or_else(|panic| {
-                // Whatever state it is in now, no other item shall meet it.
-                policy = None;
-                let error = format!("panicked: {}", message(panic.as_ref()));
-                Ok(Played {
-                    record: failed(Record::new(&item), error),
-                    trajectory: None,
-                })
-            });
-            let without_policy = played.is_err();
-            if sender.send(played).is_err() || without_policy {
-                return;
-            }
+            Err(Broken::Equip(error)) => Err(EvaluateError::Policy(error)),
+            Err(Broken::Keep(error)) => Err(error.into()),
+            Err(Broken::Thread(error)) => Err(EvaluateError::Thread(error)),
         }
     }
 
     /// The trajectory first: an item with a record is never run again.
-    fn keep<E: Error>(
-        &self,
-        played: &Played,
-        results: &mut Results,
-    ) -> Result<(), EvaluateError<E>> {
+    fn keep(&self, played: &Played, results: &mut Results) -> Result<(), ResultsError> {
         if let Some(trajectory) = played.trajectory.as_ref().filter(|_| self.trajectories) {
             results.keep_trajectory(played.record.index, trajectory)?;
         }
-        Ok(results.append(&played.record)?)
+        results.append(&played.record)
     }
 }
 
-/// Items that are still to be done.
-struct Queue<I>(Mutex<(I, Indices)>);
-
-impl<I: Iterator<Item = Item>> Queue<I> {
-    fn new(items: I, done: Indices) -> Self {
-        Self(Mutex::new((items, done)))
-    }
-
-    fn take(&self) -> Option<Item> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (items, done) = &mut *queue;
-        items.find(|item| done.insert(item.index))
-    }
+/// How a worker answers.
+struct Answering<'a, T> {
+    setup: &'a T,
+    rules: Rules,
+    uniform: Option<Uniform>,
 }
 
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
+impl<T: Setup> Work for Answering<'_, T> {
+    type Job = Item;
+    type Kit = T::Policy;
+    type Done = Played;
+    type Error = T::Error;
+
+    fn equip(&self) -> Result<T::Policy, T::Error> {
+        self.setup.policy()
+    }
+
+    fn work(&self, policy: &mut T::Policy, item: &Item) -> Played {
+        play(self.setup, policy, item, self.rules, self.uniform.as_ref())
+    }
+
+    fn panicked(&self, item: &Item, message: &str) -> Played {
+        Played {
+            record: failed(Record::new(item), format!("panicked: {message}")),
+            trajectory: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
+use crate::journal::JournalError as ResultsError;
+use std::fs;
+use std::path::Path;
+
+const RECORDS: &str = Record::FILE;
+const SETTINGS: &str = "run.json";
 
 fn settings(policy: &str) -> Map<String, Value> {
     let mut settings = Map::new();
@@ -149,7 +155,7 @@ fn a_file_of_something_else_is_left_alone() {
     ] {
         fs::write(dir.path().join(RECORDS), text).unwrap();
         let error = Results::open(dir.path(), &settings("tiny"), false).unwrap_err();
-        assert!(matches!(error, ResultsError::NotResults(_)), "{text}");
+        assert!(matches!(error, ResultsError::NotEntries(_)), "{text}");
         assert_eq!(fs::read_to_string(dir.path().join(RECORDS)).unwrap(), text);
         assert!(RecordReader::open(dir.path()).is_err());
     }

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use eva_core::mock::SolidSource;
 use eva_core::{Message, Policy, Usage, VideoInfo};

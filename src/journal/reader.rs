@@ -1,41 +1,41 @@
-//! Reading results back: [`RecordReader`].
+//! Reading entries back: [`Reader`].
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use super::{RECORDS, Record, ResultsError, io_error};
+use super::{Entry, Indices, JournalError, io_error};
 use crate::benchmark::lines;
-use crate::evaluate::Indices;
 
 /// How every line that this program writes begins.
 const BEGINNING: &[u8] = b"{\"index\":";
 
-/// The records of a file, one by one. Of two with the same index the later one counts; what is no
-/// record is passed over.
+/// The entries of a file, one by one. Of two with the same index the later one counts; what is no
+/// entry is passed over.
 #[derive(Debug)]
-pub struct RecordReader {
+pub struct Reader<E> {
     path: PathBuf,
-    lines: Lines,
-    survey: Survey,
+    lines: Lines<E>,
+    survey: Survey<E>,
 }
 
-impl RecordReader {
-    /// Reads the file at `path`, or `results.jsonl` in the folder there.
+impl<E: Entry> Reader<E> {
+    /// Reads the file at `path`, or [`Entry::FILE`] in the folder there.
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, ResultsError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
         let mut path = path.as_ref().to_owned();
         if path.is_dir() {
-            path.push(RECORDS);
+            path.push(E::FILE);
         }
         // A file that is not there is a mistake here; for a new run it is not.
         let file = File::open(&path).map_err(io_error("read", &path))?;
         let survey = Survey::read(&path).map_err(io_error("read", &path))?;
         if survey.is_foreign() {
-            return Err(ResultsError::NotResults(path));
+            return Err(JournalError::NotEntries(path));
         }
         Ok(Self {
             lines: Lines::new(file),
@@ -44,22 +44,22 @@ impl RecordReader {
         })
     }
 
-    /// Number of lines that are no records.
+    /// Number of lines that are no entries.
     #[must_use]
     pub fn broken(&self) -> u64 {
         self.survey.broken
     }
 }
 
-impl Iterator for RecordReader {
-    type Item = Result<Record, ResultsError>;
+impl<E: Entry> Iterator for Reader<E> {
+    type Item = Result<E, JournalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.lines.next_record() {
                 Ok(None) => return None,
                 Ok(Some((number, Some(record), _))) => {
-                    if self.survey.is_last(record.index, number) {
+                    if self.survey.is_last(record.index(), number) {
                         return Some(Ok(record));
                     }
                 }
@@ -71,26 +71,28 @@ impl Iterator for RecordReader {
 }
 
 #[derive(Debug)]
-struct Lines {
+struct Lines<E> {
     from: BufReader<File>,
     line: Vec<u8>,
     number: u64,
+    entry: PhantomData<fn() -> E>,
 }
 
 /// Number of a line, its record if it is one, and whether a line break ends it.
-type Numbered = (u64, Option<Record>, bool);
+type Numbered<E> = (u64, Option<E>, bool);
 
-impl Lines {
+impl<E: Entry> Lines<E> {
     fn new(file: File) -> Self {
         Self {
             from: BufReader::new(file),
             line: Vec::new(),
             number: 0,
+            entry: PhantomData,
         }
     }
 
     /// The next line that is not blank.
-    fn next_record(&mut self) -> io::Result<Option<Numbered>> {
+    fn next_record(&mut self) -> io::Result<Option<Numbered<E>>> {
         while let Some(read) = lines::next(&mut self.from, &mut self.line)? {
             self.number += 1;
             if read.ended && lines::is_blank(&self.line) {
@@ -99,7 +101,7 @@ impl Lines {
             let record = if read.too_long {
                 None
             } else {
-                Record::parse(&self.line)
+                E::parse(&self.line)
             };
             return Ok(Some((self.number, record, read.ended)));
         }
@@ -107,9 +109,9 @@ impl Lines {
     }
 }
 
-/// What is in a file of records, without the records.
-#[derive(Debug, Default)]
-pub(super) struct Survey {
+/// What is in a file of entries, without the entries.
+#[derive(Debug)]
+pub(super) struct Survey<E> {
     /// For each index the number of its last line, and whether that record is settled.
     last: HashMap<u64, (u64, bool)>,
     /// Lines that are no records.
@@ -120,9 +122,23 @@ pub(super) struct Survey {
     cut: bool,
     /// Whether that line can't even be the beginning of a record.
     cut_foreign: bool,
+    entry: PhantomData<fn() -> E>,
 }
 
-impl Survey {
+impl<E> Default for Survey<E> {
+    fn default() -> Self {
+        Self {
+            last: HashMap::new(),
+            broken: 0,
+            doubled: 0,
+            cut: false,
+            cut_foreign: false,
+            entry: PhantomData,
+        }
+    }
+}
+
+impl<E: Entry> Survey<E> {
     /// Reads the file at `path`. One that is not there has nothing in it.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut survey = Self::default();
@@ -131,7 +147,7 @@ impl Survey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(survey),
             Err(error) => return Err(error),
         };
-        let mut lines = Lines::new(file);
+        let mut lines = Lines::<E>::new(file);
         while let Some((number, record, ended)) = lines.next_record()? {
             survey.cut = !ended;
             match record {
@@ -146,7 +162,7 @@ impl Survey {
                 }
                 Some(record) => {
                     let settled = record.is_settled();
-                    let earlier = survey.last.insert(record.index, (number, settled));
+                    let earlier = survey.last.insert(record.index(), (number, settled));
                     survey.doubled += u64::from(earlier.is_some());
                 }
             }
@@ -182,10 +198,10 @@ impl Survey {
 
     /// Copies the lines that count; with `retry` only the settled ones.
     pub(super) fn copy(&self, path: &Path, retry: bool, to: &mut impl Write) -> io::Result<()> {
-        let mut lines = Lines::new(File::open(path)?);
+        let mut lines = Lines::<E>::new(File::open(path)?);
         while let Some((number, record, _)) = lines.next_record()? {
             let Some(record) = record else { continue };
-            let Some((last, settled)) = self.last.get(&record.index) else {
+            let Some((last, settled)) = self.last.get(&record.index()) else {
                 continue;
             };
             if *last == number && (*settled || !retry) {
