@@ -151,6 +151,12 @@ impl BurnPolicy {
         self
     }
 
+    /// Chooses tokens otherwise from now on, with the repetition penalty as it is: for rollouts that
+    /// differ by their seed.
+    pub fn set_sampling(&mut self, sampling: Sampling) {
+        self.sampler = Sampler::new(sampling, self.sampler.penalty());
+    }
+
     /// Ends a reply after this many tokens (default [`MAX_NEW_TOKENS`]).
     #[must_use]
     pub fn with_max_new_tokens(mut self, tokens: usize) -> Self {

@@ -46,6 +46,12 @@ impl Sampler {
         }
     }
 
+    /// The repetition penalty.
+    #[must_use]
+    pub fn penalty(&self) -> f32 {
+        self.penalty
+    }
+
     /// The next token; `seen` are all tokens so far, pictures' too, which the penalty lowers (each
     /// once, as transformers and vLLM do).
     pub fn next(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {
