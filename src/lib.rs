@@ -37,12 +37,18 @@
 //! - [`world`]: synthetic videos with ground truth, to train and to test on
 //! - [`benchmark`]: the questions an evaluation asks, published or synthetic
 //! - [`evaluate`]: many questions about many videos, resumable, with scores
+#![cfg_attr(
+    feature = "data",
+    doc = "- [`data`]: training data from videos and questions"
+)]
 //! - [`journal`]: what many workers finish, on disk, resumable after a kill
 //! - [`tools`]: tools beside `frame_select`: a sharp part of a frame, subtitles, notes
 //!
 //! # Features
 //!
 //! - `gst`: `eva::gst`, and MP4 files of synthetic worlds. Needs GStreamer's development files.
+//! - `data`: `eva::data`, training data for supervised fine-tuning, KTO and GRPO. Brings the lexical
+//!   ranker `bm25`.
 //! - `remote`: `eva::openai`, a model on a server that speaks the OpenAI-compatible chat API (vLLM,
 //!   SGLang, llama.cpp's server, `transformers serve`, hosted services). Costs an HTTP client with TLS.
 //! - `subtitles`: `eva::tools::ReadSubtitles`, for SubRip and WebVTT files.
@@ -62,6 +68,8 @@ pub use eva_core::{
 };
 
 pub mod benchmark;
+#[cfg(feature = "data")]
+pub mod data;
 pub mod evaluate;
 pub mod journal;
 #[cfg(feature = "remote")]

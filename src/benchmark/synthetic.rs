@@ -12,7 +12,7 @@ use crate::world::{Kind, Question, Split, World};
 /// Questions about synthetic worlds, written `world:SEED:COUNT[:KIND]`.
 ///
 /// `COUNT` questions about the worlds number `SEED` and following of [`Split::Test`], which training
-/// never sees. With a kind (`at`, `find`, `absent`) each world is asked one question of it; without,
+/// never sees, or of another split ([`WorldItems::items_of`]). With a kind (`at`, `find`, `absent`) each world is asked one question of it; without,
 /// one of each kind.
 ///
 /// ```
@@ -100,10 +100,15 @@ impl fmt::Display for WorldItems {
 impl WorldItems {
     /// The items, each made when it is asked for.
     pub fn items(self) -> impl Iterator<Item = Item> + Send {
-        (0..self.count).map(move |index| self.item(index))
+        self.items_of(Split::Test)
     }
 
-    fn item(self, index: u32) -> Item {
+    /// The items about the worlds of another split.
+    pub fn items_of(self, split: Split) -> impl Iterator<Item = Item> + Send {
+        (0..self.count).map(move |index| self.item(split, index))
+    }
+
+    fn item(self, split: Split, index: u32) -> Item {
         let kinds = match &self.kind {
             Some(kind) => std::slice::from_ref(kind),
             None => Kind::ALL,
@@ -113,7 +118,7 @@ impl WorldItems {
         let kind = kinds.get((index % all) as usize).copied();
         // Numbers go round rather than beyond the split.
         let number = self.first.wrapping_add(index / all);
-        let world = World::new(Split::Test.seed(number));
+        let world = World::new(split.seed(number));
         let question = world.question(kind.unwrap_or(Kind::Find), u64::from(number));
         let length = match world.duration() {
             ..300.0 => "below 5 min",
@@ -137,11 +142,17 @@ impl WorldItems {
 }
 
 impl WorldTask {
+    /// The seed of the world whose video has this name, as items of synthetic worlds write it.
+    #[must_use]
+    pub fn seed(video: &str) -> Option<u64> {
+        let name = video.strip_prefix("world-")?;
+        name.strip_suffix(".mp4")?.parse().ok()
+    }
+
     /// The task of an item, if it is one about a synthetic world.
     #[must_use]
     pub fn of(item: &Item) -> Option<Self> {
-        let name = item.video().strip_prefix("world-")?;
-        let seed = name.strip_suffix(".mp4")?.parse().ok()?;
+        let seed = Self::seed(item.video())?;
         let kind = kind(item.extras.get("question_type")?.as_str()?)?;
         // The seed of the question is the number of the world within its split.
         let question = World::new(seed).question(kind, seed & u64::from(u32::MAX));
