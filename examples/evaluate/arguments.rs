@@ -3,15 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use eva::burn::DeviceChoice;
 use eva::evaluate::Uniform;
-#[cfg(feature = "remote")]
-use eva::openai::{OpenAi, OpenAiError};
+use eva::gst::FrameRule;
 use serde_json::{Map, Value};
 
-use crate::policy::PolicyChoice;
-#[cfg(feature = "remote")]
-use crate::remote::{RemoteArguments, connect};
+use crate::policy::{ModelArguments, PolicyChoice};
 
 /// Asks a policy many questions about many videos and shows how many answers are right, and what
 /// they cost. A run that is stopped or killed goes on where it was when the same command is given
@@ -50,14 +46,8 @@ pub(crate) struct Arguments {
     )]
     pub(crate) policy: PolicyChoice,
 
-    /// Name of the model on the server; the first that it lists if not given
-    #[cfg(feature = "remote")]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-
-    /// Where a model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
-    #[arg(long, default_value_t)]
-    pub(crate) device: DeviceChoice,
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
 
     /// Perception first, to compare with: N frames, evenly spaced, before the question, and no tool
     #[arg(long, value_name = "uniform:N[:RESIZE]")]
@@ -106,10 +96,6 @@ pub(crate) struct Arguments {
     /// Shows two runs side by side, with a paired test on the items both have
     #[arg(long, num_args = 2, value_names = ["A", "B"], exclusive = true)]
     pub(crate) compare: Option<Vec<PathBuf>>,
-
-    #[cfg(feature = "remote")]
-    #[command(flatten)]
-    pub(crate) remote: RemoteArguments,
 }
 
 /// Which frame answers a time.
@@ -120,6 +106,15 @@ pub(crate) enum Rule {
     /// The one whose index is the time multiplied by the average frame rate, rounded, as in the
     /// published evaluation; reads each file once as a whole.
     Published,
+}
+
+impl From<Rule> for FrameRule {
+    fn from(rule: Rule) -> Self {
+        match rule {
+            Rule::Displayed => Self::Displayed,
+            Rule::Published => Self::Published,
+        }
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -150,19 +145,10 @@ impl Arguments {
         if self.frame_rule == Rule::Published {
             settings.insert("frame_rule".to_owned(), "published".into());
         }
-        #[cfg(feature = "remote")]
-        if let PolicyChoice::Remote(_) = self.policy {
-            settings.insert("model".into(), self.model.clone().into());
-            settings.insert("images".into(), self.remote.images.to_string().into());
-            settings.insert("tool_role".into(), self.remote.tool_role.to_string().into());
+        for (key, value) in self.model.settings(&self.policy) {
+            settings.insert(key.to_owned(), value);
         }
         settings
-    }
-
-    /// The policy on the server at `url`.
-    #[cfg(feature = "remote")]
-    pub(crate) fn connect(&self, url: &str) -> Result<OpenAi, OpenAiError> {
-        connect(self.remote.config(url, self.model.as_deref())?)
     }
 
     /// What the run is called in tables and charts.

@@ -1,7 +1,7 @@
 //! Where an item's frames come from: [`Footage`].
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eva::benchmark::{Item, Videos, WorldTask};
@@ -10,8 +10,6 @@ use eva::gst::{FrameRule, GstError, GstOptions, GstSource};
 use eva::world::{World, WorldSource, WorldSourceError};
 
 use crate::Failure;
-use crate::arguments::{Arguments, Rule};
-use crate::items::Items;
 use crate::policy::EquipmentError;
 
 /// The videos of all items, and which of their frames answers a time.
@@ -34,25 +32,27 @@ enum Kind {
 }
 
 impl Footage {
-    pub(crate) fn new(arguments: &Arguments, items: &Items) -> Result<Self, Failure> {
-        let options = GstOptions::new().with_rule(match arguments.frame_rule {
-            Rule::Displayed => FrameRule::Displayed,
-            Rule::Published => FrameRule::Published,
-        });
-        let out = arguments.out.as_ref().filter(|_| arguments.encode);
-        let videos = match (&items.file, out) {
-            (Some(_), _) => {
-                let folder = arguments.videos.as_ref();
-                let folder = folder.ok_or("name the folder of the videos with --videos")?;
-                Kind::Files(Videos::new(folder)?)
-            }
-            (None, None) => Kind::Drawn,
-            (None, Some(out)) => Kind::Encoded {
-                folder: out.join("videos"),
+    /// The files in `folder`.
+    pub(crate) fn files(folder: Option<&Path>, rule: FrameRule) -> Result<Self, Failure> {
+        let folder = folder.ok_or("name the folder of the videos with --videos")?;
+        Ok(Self::new(Kind::Files(Videos::new(folder)?), rule))
+    }
+
+    /// Synthetic worlds, drawn or, with a folder, encoded there.
+    pub(crate) fn worlds(encode: Option<PathBuf>, rule: FrameRule) -> Self {
+        let videos = match encode {
+            None => Kind::Drawn,
+            Some(folder) => Kind::Encoded {
+                folder,
                 busy: Mutex::new(()),
             },
         };
-        Ok(Self { videos, options })
+        Self::new(videos, rule)
+    }
+
+    fn new(videos: Kind, rule: FrameRule) -> Self {
+        let options = GstOptions::new().with_rule(rule);
+        Self { videos, options }
     }
 
     pub(crate) fn open(&self, item: &Item) -> Result<Source, EquipmentError> {
@@ -81,8 +81,9 @@ impl Footage {
 }
 
 fn world(item: &Item) -> Result<World, EquipmentError> {
-    let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
-    Ok(World::new(task.seed))
+    let seed = WorldTask::seed(item.video());
+    seed.map(World::new)
+        .ok_or(EquipmentError::NotAWorld(item.index))
 }
 
 /// Frames of one video.

@@ -14,6 +14,7 @@
 
 mod arguments;
 mod chart;
+mod exit;
 mod footage;
 mod items;
 mod policy;
@@ -26,8 +27,6 @@ mod table;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use arguments::Arguments;
 use clap::Parser as _;
@@ -37,14 +36,9 @@ use footage::Footage;
 use items::Items;
 use policy::Equipment;
 use progress::Progress;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 /// What ends the program, with a message that names the thing and the remedy.
 type Failure = Box<dyn std::error::Error>;
-
-/// Exit status of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -53,17 +47,7 @@ fn main() -> ExitCode {
         None if arguments.check => check(&arguments),
         None => evaluate(&arguments),
     };
-    match run {
-        Ok(code) => code,
-        Err(failure) => match failure.downcast_ref::<io::Error>() {
-            // Whoever read the output has had enough.
-            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            _ => {
-                eprintln!("error: {failure}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    exit::code(run)
 }
 
 /// Loads the items and finds their videos, and says what is odd.
@@ -95,17 +79,17 @@ fn evaluate(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let out = arguments.out.as_ref().ok_or("name a folder with --out")?;
     let items = Items::load(arguments)?;
     items.check_policy(&arguments.policy)?;
-    let footage = Footage::new(arguments, &items)?;
+    let rule = arguments.frame_rule.into();
+    let footage = if items.file.is_some() {
+        Footage::files(arguments.videos.as_deref(), rule)?
+    } else {
+        Footage::worlds(arguments.encode.then(|| out.join("videos")), rule)
+    };
     let settings = arguments.settings();
     let mut results = Results::open(out, &settings, arguments.retry_error)?;
     table::begin(&mut io::stderr().lock(), &items, &results.found())?;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The first one sets the flag below; with the flag set, the next one ends the program.
-        flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())?;
-        flag::register(signal, stop.clone())?;
-    }
+    let stop = exit::on_signal()?;
     let mut rules = Rules::published();
     if let Some(turns) = arguments.max_turns {
         rules = rules.with_max_turns(turns);
@@ -123,7 +107,7 @@ fn evaluate(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if arguments.save_trajectories {
         evaluation = evaluation.with_trajectories();
     }
-    let equipment = Equipment::new(arguments, footage)?;
+    let equipment = Equipment::new(&arguments.policy, &arguments.model, footage)?;
     let mut scorer = Scorer::new();
     for record in results.records()? {
         scorer.add(&record?);
@@ -158,7 +142,7 @@ fn evaluate(arguments: &Arguments) -> Result<ExitCode, Failure> {
     ended?;
     Ok(if interrupted {
         eprintln!("stopped: start the same command again to go on");
-        ExitCode::from(INTERRUPTED)
+        ExitCode::from(exit::INTERRUPTED)
     } else {
         ExitCode::SUCCESS
     })

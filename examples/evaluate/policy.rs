@@ -6,18 +6,22 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use clap::Args;
 use eva::benchmark::{Item, VideoMissing, WorldTask};
-use eva::burn::{BurnPolicy, Device, GenerateError, LoadError};
+use eva::burn::weights::Precision;
+use eva::burn::{BurnPolicy, Device, DeviceChoice, GenerateError, LoadError};
 use eva::core::{Abort, Message, Policy, RgbImage, Usage};
 use eva::evaluate::Setup;
 use eva::gst::GstError;
 #[cfg(feature = "remote")]
 use eva::openai::{OpenAi, OpenAiConfig, OpenAiError};
 use eva::world::{EncodeError, Expert, World};
+use serde_json::Value;
 
 use crate::Failure;
-use crate::arguments::Arguments;
 use crate::footage::{Footage, Source};
+#[cfg(feature = "remote")]
+use crate::remote::{RemoteArguments, connect};
 
 /// A policy, as it is named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +76,45 @@ impl fmt::Display for PolicyChoice {
     }
 }
 
+/// What is said of a model beside its name.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArguments {
+    /// Name of the model on the server; the first that it lists if not given
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+
+    /// Where a model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
+    #[arg(long, default_value_t)]
+    pub(crate) device: DeviceChoice,
+
+    /// Numbers of a model's weights in memory: f32, or f16 or bf16 for half the memory
+    #[arg(long, value_name = "f32|f16|bf16", default_value_t)]
+    pub(crate) precision: Precision,
+
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    pub(crate) remote: RemoteArguments,
+}
+
+impl ModelArguments {
+    /// What of it decides the replies of `policy`.
+    pub(crate) fn settings(&self, policy: &PolicyChoice) -> Vec<(&'static str, Value)> {
+        match policy {
+            PolicyChoice::Burn(_) if self.precision != Precision::default() => {
+                vec![("precision", self.precision.to_string().into())]
+            }
+            #[cfg(feature = "remote")]
+            PolicyChoice::Remote(_) => vec![
+                ("model", self.model.clone().into()),
+                ("images", self.remote.images.to_string().into()),
+                ("tool_role", self.remote.tool_role.to_string().into()),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A policy at work.
 pub(crate) enum AnyPolicy {
     Burn(Box<BurnPolicy>),
@@ -115,7 +158,8 @@ impl Policy<RgbImage> for AnyPolicy {
 pub(crate) struct Equipment {
     policy: PolicyChoice,
     device: Device,
-    footage: Footage,
+    precision: Precision,
+    footage: Arc<Footage>,
     /// The server that all workers share, if the model is on one.
     #[cfg(feature = "remote")]
     remote: Option<OpenAi>,
@@ -142,14 +186,21 @@ pub(crate) enum EquipmentError {
 }
 
 impl Equipment {
-    pub(crate) fn new(arguments: &Arguments, footage: Footage) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        policy: &PolicyChoice,
+        model: &ModelArguments,
+        footage: impl Into<Arc<Footage>>,
+    ) -> Result<Self, Failure> {
         Ok(Self {
-            policy: arguments.policy.clone(),
-            device: arguments.device.open()?,
-            footage,
+            policy: policy.clone(),
+            device: model.device.open()?,
+            precision: model.precision,
+            footage: footage.into(),
             #[cfg(feature = "remote")]
-            remote: match &arguments.policy {
-                PolicyChoice::Remote(url) => Some(arguments.connect(url)?),
+            remote: match policy {
+                PolicyChoice::Remote(url) => {
+                    Some(connect(model.remote.config(url, model.model.as_deref())?)?)
+                }
                 _ => None,
             },
         })
@@ -164,7 +215,7 @@ impl Setup for Equipment {
     fn policy(&self) -> Result<AnyPolicy, EquipmentError> {
         let model = match &self.policy {
             PolicyChoice::Expert => return Ok(AnyPolicy::Expert(None)),
-            PolicyChoice::Burn(dir) => BurnPolicy::load(dir, &self.device)?,
+            PolicyChoice::Burn(dir) => BurnPolicy::load_as(dir, &self.device, self.precision)?,
             #[cfg(feature = "remote")]
             PolicyChoice::Remote(_) => {
                 let shared = self.remote.clone().ok_or(EquipmentError::NoServer)?;
