@@ -8,7 +8,7 @@ use core::fmt;
 use eva_core::mock::{ScriptedPolicy, SolidSource};
 use eva_core::{
     CallError, FailedCalls, Frame, ImageTool, Picture, Pixels, RgbImage, Role, Rules, Selection,
-    Session, Step, StopReason, Tool, Usage, VideoInfo, Watch,
+    Session, Step, Tool, Usage, VideoInfo, Watch,
 };
 
 const VIDEO: VideoInfo = VideoInfo {
@@ -190,7 +190,7 @@ fn nothing_prints_pixels() {
 #[cfg(feature = "serde")]
 #[test]
 fn what_is_not_a_stop_reason_says_what_is_expected() {
-    let error = serde_json::from_str::<StopReason>("7").unwrap_err();
+    let error = serde_json::from_str::<eva_core::StopReason>("7").unwrap_err();
     let expected = "expected the name of a stop reason or call failure";
     assert!(error.to_string().contains(expected), "{error}");
     let error = serde_json::from_str::<CallError>(r#""tired""#).unwrap_err();

@@ -6,6 +6,7 @@ use core::convert::Infallible;
 use core::fmt::Write;
 
 use eva_core::mock::ScriptedPolicy;
+use eva_core::prompt::ToolResponse;
 use eva_core::reply::FrameSelect;
 use eva_core::{
     Agent, CallError, FailedCalls, Frame, FrameLabels, FrameSource, Input, OutsideWindow, Part,
@@ -112,6 +113,20 @@ fn a_true_label_of_an_absurd_time_is_still_a_label() {
     assert_eq!(seconds(-0.5), 0);
     assert_eq!(seconds(f64::NAN), 0);
     assert_eq!(seconds(f64::INFINITY), i64::MAX);
+}
+
+#[test]
+fn a_response_labels_frames_as_published_unless_told_otherwise() {
+    let selection = Selection::uniform(60.0, 120.0, 1, 28, 28);
+    let (mut plain, mut timed) = (String::new(), String::new());
+    ToolResponse::new()
+        .frame(&mut plain, &selection, 0)
+        .unwrap();
+    ToolResponse::new()
+        .frame_labelled(&mut timed, FrameLabels::FrameTimes, &selection, 0, 90.5)
+        .unwrap();
+    assert_eq!(plain, "<tool_response>Frame 0 at [01:00]: ");
+    assert_eq!(timed, "<tool_response>Frame 0 at [01:30]: ");
 }
 
 #[test]

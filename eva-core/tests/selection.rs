@@ -200,6 +200,23 @@ fn calls_that_the_published_code_fails_on_are_told_apart() {
         start(Argument::float(f64::NAN)),
         SelectionError::TimeNotFinite
     );
+    // The labels are counted before the frames are.
+    for (start, end) in [(0.0, f64::INFINITY), (f64::NAN, 9.0)] {
+        let none = FrameSelect {
+            start_time: Argument::float(start),
+            end_time: Argument::float(end),
+            nframes: Argument::whole(0),
+            ..good
+        };
+        assert_eq!(error(none), SelectionError::TimeNotFinite);
+    }
+    // Both ends are finite, the way between them is not.
+    let long = FrameSelect {
+        start_time: Argument::float(-1e308),
+        end_time: Argument::float(1e308),
+        ..good
+    };
+    assert_eq!(error(long), SelectionError::TimeNotFinite);
     assert!(frames(Argument::NotANumber).ends_the_run());
     assert!(size(Argument::NotANumber).ends_the_run());
     assert!(start(Argument::float(f64::INFINITY)).ends_the_run());
