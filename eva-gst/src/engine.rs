@@ -60,10 +60,14 @@ impl Engine {
     pub(crate) fn new(
         context: Context,
         caps: gst::Caps,
-        setup: Setup,
+        mut setup: Setup,
         decoder: Decoder,
         reader: Reader,
     ) -> Self {
+        if !decoder.is_hardware() && setup.choice == DecoderChoice::Auto {
+            // Others beside it are not to try the hardware again that did not start.
+            setup.choice = DecoderChoice::Software;
+        }
         Self {
             main: Worker::new(context.clone(), decoder),
             context,
