@@ -150,6 +150,7 @@ impl Setup for Players {
                 {
                     model.set_sampling(Sampling::Random {
                         temperature,
+                        top_k: 0,
                         top_p: 1.0,
                         // A seed for each run, so that one that is made again is the same.
                         seed: seed.rotate_left(32) ^ item.index,

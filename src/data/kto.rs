@@ -92,7 +92,7 @@ impl<'a> Kto<'a> {
                 pair,
             })
         });
-        let jobs = jobs.filter(|job| !done.contains(&job.index));
+        let jobs = jobs.filter(|job| !done.contains(job.index));
         let work = Judging {
             kto: self,
             setup,

@@ -106,7 +106,7 @@ impl<'a> Rl<'a> {
     {
         let done = journal.done().clone();
         let jobs = (0..).zip(videos.iter().map(String::as_str));
-        let jobs = jobs.filter(|(index, _)| !failures.is_empty() && !done.contains(index));
+        let jobs = jobs.filter(|(index, _)| !failures.is_empty() && !done.contains(*index));
         let work = Writing {
             rl: self,
             setup,

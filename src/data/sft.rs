@@ -57,7 +57,7 @@ impl<'a> Sft<'a> {
         let rounds = Rounds::new(learnt);
         let done = journal.done().clone();
         let rest = (0..).zip(pairs);
-        let rest = rest.filter(|(index, _): &(u64, _)| !done.contains(index));
+        let rest = rest.filter(|(index, _): &(u64, _)| !done.contains(*index));
         let jobs = rounds.jobs(rest);
         let work = Playing {
             stage: &self.stage,
