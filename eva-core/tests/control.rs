@@ -519,3 +519,17 @@ mod paused {
         assert!(error.to_string().contains("1 x 1"), "{error}");
     }
 }
+
+#[test]
+fn a_lent_source_delivers_what_the_source_itself_does() {
+    fn times(mut source: impl FrameSource<Error = Broken>) -> Result<Vec<f64>, Broken> {
+        let mut times = Vec::new();
+        source.frames(&Selection::uniform(2.0, 6.0, 3, 28, 28), &mut |frame| {
+            times.push(frame.time)
+        })?;
+        Ok(times)
+    }
+    let mut source = Seconds;
+    assert_eq!(times(&mut source).unwrap(), [2.0, 3.0, 5.0]);
+    assert_eq!(times(source).unwrap(), [2.0, 3.0, 5.0]);
+}

@@ -188,7 +188,7 @@ impl Demux {
                     let debug = error.debug();
                     // What it says of a connection that cannot be made, or breaks.
                     let failed = error.error().matches(gst::StreamError::Failed);
-                    if failed && self.remote() && error.src() == Some(self.source.upcast_ref()) {
+                    if failed && self.is_remote() && error.src() == Some(self.source.upcast_ref()) {
                         return Some(GstError::Network {
                             file: self.file.clone(),
                             reason: "no connection, or it broke".to_owned(),
@@ -207,8 +207,17 @@ impl Demux {
         missing.filter(|_| self.only_other_streams())
     }
 
-    fn remote(&self) -> bool {
+    /// Whether the video comes from a server.
+    pub(crate) fn is_remote(&self) -> bool {
         matches!(self.location, Location::Uri(_))
+    }
+
+    /// The server stopped sending, and nothing else was reported.
+    pub(crate) fn broken_off(&self) -> GstError {
+        GstError::Network {
+            file: self.file.clone(),
+            reason: "the connection broke".to_owned(),
+        }
     }
 
     /// Whether all streams are known and none is a video.
@@ -285,7 +294,7 @@ impl Demux {
             }
             if self.sink.is_eos() {
                 // A broken connection ends the stream too.
-                let broken = self.bus_error().filter(|_| self.remote());
+                let broken = self.bus_error().filter(|_| self.is_remote());
                 return broken.map_or(Ok(None), Err);
             }
             self.stop.check(&self.file)?;

@@ -146,6 +146,11 @@ fn read_tail(demux: &mut Demux, claimed: i64, first: i64, limit: i64) -> Result<
             Err(error) if error.is_final() => return Err(error),
             Err(_) => {}
         }
+        if span.last.is_none() && at <= first && demux.is_remote() {
+            // Not even the first picture came again: a connection that broke must not pass for a
+            // video that ends there.
+            return Err(demux.broken_off());
+        }
         if span.last.is_some() || at <= first {
             return Ok(span);
         }

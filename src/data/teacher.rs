@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(write(&["no", good]).unwrap().0.len(), 1);
         let many = format!(
             "[{}]",
-            vec!["{\"question\": \"Who?\", \"answer\": \"a\"}"; 9].join(",")
+            ["{\"question\": \"Who?\", \"answer\": \"a\"}"; 9].join(",")
         );
         assert_eq!(write(&[&many]).unwrap().0.len(), 2);
         assert_eq!(

@@ -78,7 +78,7 @@ mod tests {
         let sharp = call(40, 44, 4, 0.6);
         expect(&[scan.clone(), sharp.clone(), right.clone()], &[]);
         expect(&[scan.clone(), wrong.clone()], &[Reason::WrongAnswer]);
-        expect(&[right.clone()], &[Reason::NoFrames]);
+        expect(std::slice::from_ref(&right), &[Reason::NoFrames]);
         expect(&[wrong], &[Reason::NoFrames, Reason::WrongAnswer]);
         expect(&["I don't know".to_owned()], &[Reason::NoAnswer]);
         expect(&[call(40, 44, 40, 0.6), right.clone()], &[Reason::TooDense]);

@@ -68,7 +68,7 @@ impl Setup for Worlds {
     fn prepare(&self, player: &mut Player, item: &Item) -> Result<(), fmt::Error> {
         let task = WorldTask::of(item).ok_or(fmt::Error)?;
         player.expert = Some(Expert::new(Arc::new(World::new(task.seed)), task.question));
-        player.wrong = self.wrong && item.index % 5 == 0;
+        player.wrong = self.wrong && item.index.is_multiple_of(5);
         Ok(())
     }
 }
