@@ -12,7 +12,12 @@ pub enum DeviceChoice {
     Cpu,
     /// An NVIDIA GPU, by index; needs the feature `cuda`.
     Cuda(usize),
-    /// The default GPU through Vulkan, Metal or DX12; needs the feature `wgpu`.
+    /// An Apple GPU, in Metal's own shading language; needs the feature `metal`.
+    Metal,
+    /// The default GPU through Vulkan, in SPIR-V, with matrix units where the driver offers them; needs
+    /// the feature `vulkan`.
+    Vulkan,
+    /// The default GPU through Vulkan, Metal or DX12, whichever there is; needs the feature `wgpu`.
     Wgpu,
 }
 
@@ -21,7 +26,7 @@ pub enum DeviceChoice {
 #[non_exhaustive]
 pub enum DeviceError {
     /// The name is not one of the devices.
-    #[error("`{0}` is not a device; use cpu, wgpu, cuda or cuda:N")]
+    #[error("`{0}` is not a device; use cpu, wgpu, vulkan, metal, cuda or cuda:N")]
     Unknown(String),
     /// The device's feature was not compiled in.
     #[error("device `{device}` is not compiled in; build with `--features {feature}`")]
@@ -50,6 +55,8 @@ impl FromStr for DeviceChoice {
         match name {
             "cpu" => Ok(Self::Cpu),
             "wgpu" => Ok(Self::Wgpu),
+            "vulkan" => Ok(Self::Vulkan),
+            "metal" => Ok(Self::Metal),
             "cuda" => Ok(Self::Cuda(0)),
             _ => name
                 .strip_prefix("cuda:")
@@ -65,6 +72,8 @@ impl std::fmt::Display for DeviceChoice {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Metal => f.write_str("metal"),
+            Self::Vulkan => f.write_str("vulkan"),
             Self::Wgpu => f.write_str("wgpu"),
         }
     }
@@ -86,6 +95,24 @@ impl DeviceChoice {
             Self::Cuda(_) => Err(DeviceError::NotCompiled {
                 device: "cuda",
                 feature: "cuda",
+            }),
+            #[cfg(feature = "metal")]
+            Self::Metal => {
+                self.first_use(|| Device::metal(burn::tensor::DeviceKind::DefaultDevice))
+            }
+            #[cfg(not(feature = "metal"))]
+            Self::Metal => Err(DeviceError::NotCompiled {
+                device: "metal",
+                feature: "metal",
+            }),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => {
+                self.first_use(|| Device::vulkan(burn::tensor::DeviceKind::DefaultDevice))
+            }
+            #[cfg(not(feature = "vulkan"))]
+            Self::Vulkan => Err(DeviceError::NotCompiled {
+                device: "vulkan",
+                feature: "vulkan",
             }),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => self.first_use(|| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
@@ -140,6 +167,8 @@ mod tests {
     fn names_are_read_as_they_are_written() {
         for choice in [
             DeviceChoice::Cpu,
+            DeviceChoice::Metal,
+            DeviceChoice::Vulkan,
             DeviceChoice::Wgpu,
             DeviceChoice::Cuda(0),
             DeviceChoice::Cuda(3),

@@ -1,10 +1,10 @@
 //! The two layers that the decoder and the vision tower share.
 
 use burn::module::{Module, Param};
-use burn::nn::Linear;
-use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
+use burn::tensor::{Device, Tensor};
 
+use crate::projection::Projection;
 use crate::weights::{Init, Weights, WeightsError};
 
 /// Root-mean-square normalisation with a learned scale.
@@ -27,6 +27,11 @@ impl RmsNorm {
         })
     }
 
+    /// The device its weights are on.
+    pub(crate) fn device(&self) -> Device {
+        self.weight.val().device()
+    }
+
     /// # Shapes
     /// - x: `[batch, tokens, width]`, returned alike
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
@@ -43,9 +48,9 @@ impl RmsNorm {
 /// The gated feed-forward layer: `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub(crate) struct SwiGlu {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+    gate_proj: Projection,
+    up_proj: Projection,
+    down_proj: Projection,
 }
 
 impl SwiGlu {

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::cache::KvCache;
 use crate::config::ModelConfig;
 use crate::input::Patches;
+use crate::projection::{Embedding, Projection};
 use crate::rope::{Position, text_rotary};
 use crate::text::TextModel;
 use crate::vision::VisionTower;
@@ -19,7 +19,7 @@ use crate::weights::{Precision, Weights, WeightsError};
 pub struct Qwen25Vl {
     pub(crate) visual: VisionTower,
     pub(crate) model: TextModel,
-    lm_head: Option<Linear>,
+    lm_head: Option<Projection>,
 }
 
 impl Qwen25Vl {
@@ -67,12 +67,18 @@ impl Qwen25Vl {
 
     /// The device its weights are on.
     pub(crate) fn device(&self) -> Device {
-        self.model.embed_tokens.weight.val().device()
+        self.model.norm.device()
     }
 
     /// The input embeddings, `[vocab, hidden]`.
-    pub(crate) fn embeddings(&self) -> Tensor<2> {
-        self.model.embed_tokens.weight.val()
+    pub(crate) fn embeddings(&self) -> &Embedding {
+        &self.model.embed_tokens
+    }
+
+    /// Whether its weights are blocks of integers: such a model is for inference alone.
+    #[must_use]
+    pub fn is_quantized(&self) -> bool {
+        matches!(self.model.embed_tokens, Embedding::Quantized(_))
     }
 
     /// Features of pictures' merged patches.
@@ -102,32 +108,33 @@ impl Qwen25Vl {
         features: Option<Tensor<2>>,
         config: &ModelConfig,
     ) -> Tensor<3> {
-        let weight = self.model.embed_tokens.weight.val();
-        let device = weight.device();
-        let [vocab, width] = weight.dims();
-        let available = features.as_ref().map_or(0, |features| features.dims()[0]);
+        let device = self.device();
+        let ids: Vec<u32> = tokens.concat();
+        let words = self.model.embed_tokens.rows(&ids, &device);
+        let [count, width] = words.dims();
+        let length = count / tokens.len().max(1);
+        let Some(features) = features else {
+            return words.reshape([tokens.len(), length, width]);
+        };
+        let available = features.dims()[0];
         let mut seen = 0;
-        let rows: Vec<i32> = tokens
+        let places: Vec<i32> = ids
             .iter()
-            .flat_map(|sequence| sequence.iter())
-            .map(|token| {
+            .enumerate()
+            .map(|(place, token)| {
                 if *token == config.image_token_id && seen < available {
                     seen += 1;
-                    (vocab + seen - 1) as i32
+                    (count + seen - 1) as i32
                 } else {
-                    *token as i32
+                    place as i32
                 }
             })
             .collect();
-        let count = rows.len();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device);
-        let table = match features {
-            // One gather over words and pictures together.
-            Some(features) => Tensor::cat(vec![weight, features], 0),
-            None => weight,
-        };
-        let length = count / tokens.len().max(1);
-        table.select(0, rows).reshape([tokens.len(), length, width])
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), &device);
+        // One gather over words and pictures together.
+        Tensor::cat(vec![words, features], 0)
+            .select(0, places)
+            .reshape([tokens.len(), length, width])
     }
 
     /// Final hidden states of new tokens, which follow those in the cache.
@@ -176,7 +183,7 @@ impl Qwen25Vl {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+            None => self.model.embed_tokens.scores(hidden),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The decoder: Qwen2.5's transformer with M-RoPE and grouped-query attention.
 
-use burn::module::{Module, Param};
-use burn::nn::Linear;
+use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::attention::{Reach, attend};
 use crate::cache::KvCache;
 use crate::config::TextConfig;
 use crate::layers::{RmsNorm, SwiGlu};
+use crate::projection::{Embedding, Projection};
 use crate::rope::Rotary;
 use crate::weights::{Init, Weights, WeightsError};
 
@@ -16,13 +16,7 @@ use crate::weights::{Init, Weights, WeightsError};
 pub(crate) struct TextModel {
     pub(crate) embed_tokens: Embedding,
     layers: Vec<DecoderLayer>,
-    norm: RmsNorm,
-}
-
-/// The input embeddings, `[vocab, hidden]`; also the output head when tied.
-#[derive(Module, Debug)]
-pub(crate) struct Embedding {
-    pub(crate) weight: Param<Tensor<2>>,
+    pub(crate) norm: RmsNorm,
 }
 
 #[derive(Module, Debug)]
@@ -35,10 +29,10 @@ struct DecoderLayer {
 
 #[derive(Module, Debug)]
 struct SelfAttention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
+    q_proj: Projection,
+    k_proj: Projection,
+    v_proj: Projection,
+    o_proj: Projection,
     heads: usize,
     kv_heads: usize,
 }
@@ -48,18 +42,17 @@ impl TextModel {
         let width = config.hidden_size;
         // A wide start (0.2, not the usual 0.02) lets look-ups of text form several times faster
         // when a small model is trained from nothing.
-        let embeddings = weights.tensor(
+        let embed_tokens = weights.embedding(
             "model.embed_tokens.weight",
-            [config.vocab_size, width],
+            config.vocab_size,
+            width,
             Init::Normal(0.2),
         )?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| DecoderLayer::new(weights, &format!("model.layers.{index}"), config))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            embed_tokens: Embedding {
-                weight: Param::from_tensor(embeddings),
-            },
+            embed_tokens,
             layers,
             norm: RmsNorm::new(weights, "model.norm", width, config.rms_norm_eps)?,
         })

@@ -14,6 +14,7 @@ use crate::attention::{Reach, attend};
 use crate::config::VisionConfig;
 use crate::input::Grid;
 use crate::layers::{RmsNorm, SwiGlu};
+use crate::projection::Projection;
 use crate::rope::{Rotary, vision_rotary};
 use crate::weights::{Weights, WeightsError};
 
@@ -43,8 +44,8 @@ struct Block {
 
 #[derive(Module, Debug)]
 struct Attention {
-    qkv: Linear,
-    proj: Linear,
+    qkv: Projection,
+    proj: Projection,
     heads: usize,
 }
 
@@ -52,7 +53,7 @@ struct Attention {
 #[derive(Module, Debug)]
 struct Merger {
     ln_q: RmsNorm,
-    mlp: Vec<Linear>,
+    mlp: Vec<Projection>,
 }
 
 impl VisionTower {

@@ -235,9 +235,8 @@ fn the_model_matches_on_the_cpu_with_the_flat_configuration() {
     model_matches(&Device::flex(), "hf_flat");
 }
 
-/// Runs on any Vulkan driver; without a GPU, on Mesa's lavapipe.
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[test]
-fn the_model_matches_on_wgpu() {
-    model_matches(&eva_burn::DeviceChoice::Wgpu.open().unwrap(), "hf_model");
+fn the_model_matches_on_the_gpu() {
+    model_matches(&common::gpu(), "hf_model");
 }

@@ -164,12 +164,12 @@ fn two_hundred_greedy_tokens_with_a_penalty_match() {
     }
 }
 
-/// Runs on any Vulkan driver; without a GPU, on Mesa's lavapipe, which compiles kernels anew for each
-/// shape: there it takes the three that differ most, and all of them with `EVA_SHAPES=all`.
-#[cfg(feature = "wgpu")]
+/// Mesa's lavapipe compiles kernels anew for each shape: by default the three that differ most, and all
+/// of them with `EVA_SHAPES=all`.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[test]
-fn shapes_match_on_wgpu() {
-    let device = eva_burn::DeviceChoice::Wgpu.open().unwrap();
+fn shapes_match_on_the_gpu() {
+    let device = common::gpu();
     let all = std::env::var_os("EVA_SHAPES").is_some_and(|which| which == "all");
     let few = ["gqa_7", "head_dim_128", "odd_windows"];
     let mut tested = 0;

@@ -43,11 +43,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", requires = "model")]
     pub(crate) model_name: Option<String>,
 
-    /// Where the model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
+    /// Where the model runs: cpu, wgpu, vulkan, metal, cuda or cuda:N; all but cpu must be compiled in
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
 
-    /// Numbers of the model's weights in memory: f32, or f16 or bf16 for half the memory
+    /// The model's weights in memory: f32, f16 or bf16 (half of it), int8 (a quarter) or int4 (about an
+    /// eighth); the last two on the cpu
     #[arg(long, default_value_t)]
     pub(crate) precision: Precision,
 

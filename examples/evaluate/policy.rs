@@ -84,7 +84,7 @@ pub(crate) struct ModelArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
 
-    /// Where a model runs: cpu, wgpu, cuda or cuda:N; all but cpu must be compiled in
+    /// Where a model runs: cpu, wgpu, vulkan, metal, cuda or cuda:N; all but cpu must be compiled in
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
 

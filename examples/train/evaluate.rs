@@ -29,12 +29,14 @@ pub(crate) struct Exam {
     pub(crate) worlds: u32,
     /// Through a real MP4 file instead of rendered frames.
     pub(crate) mp4: bool,
+    /// Where the model runs.
+    pub(crate) device: Device,
 }
 
 /// Asks, appends every answer to `eval.jsonl` beside the weights, and prints accuracy, rounds, frames
 /// and visual tokens by kind.
 pub(crate) fn run(model: &Path, exam: &Exam) -> Result<(), Failure> {
-    let mut policy = BurnPolicy::load(model, &Device::flex())?;
+    let mut policy = BurnPolicy::load(model, &exam.device)?;
     let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
     let name = format!(
         "eval-{:?}-{}-{}.jsonl",

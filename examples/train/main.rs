@@ -24,7 +24,7 @@ use eva_burn::chat::Chat;
 use eva_burn::config::ImageConfig;
 use eva_burn::train::{Batch, Schedule, StepReport, Trainer};
 use eva_burn::weights::{Precision, save};
-use eva_burn::{Device, ModelConfig, Qwen25Vl};
+use eva_burn::{Device, DeviceChoice, ModelConfig, Qwen25Vl};
 
 // Many short-lived tensors on several threads: measured 8% faster than the system's allocator on
 // one thread, more on two.
@@ -74,6 +74,9 @@ struct Arguments {
     /// Peak learning rate of supervised fine-tuning.
     #[arg(long, default_value_t = 2e-3)]
     rate: f64,
+    /// Where the model runs: cpu, wgpu, vulkan, metal, cuda or cuda:N; all but cpu must be compiled in.
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
     /// Held-out worlds; one question of each kind is asked about each.
     #[arg(long, default_value_t = 100)]
     worlds: u32,
@@ -108,7 +111,7 @@ impl Run {
             config,
             images,
             chat,
-            device: Device::flex().autodiff(),
+            device: arguments.device.open()?.autodiff(),
             arguments,
         })
     }
@@ -303,6 +306,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
                 first,
                 worlds,
                 mp4,
+                device: run.arguments.device.open()?,
             },
         )?;
     }

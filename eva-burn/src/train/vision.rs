@@ -35,7 +35,7 @@ impl Trainer {
             let rows = indices(shard.labels.iter().map(|(row, _)| *row as i32).collect());
             let names: Vec<i32> = shard.labels.iter().map(|(_, name)| *name as i32).collect();
             let features = model.see(&shard.patches, &config, &device).select(0, rows);
-            let scores = features.matmul(model.embeddings().transpose());
+            let scores = model.embeddings().scores(features);
             let right = hits(&scores, &names);
             let share = shard.labels.len() as f64 / total.max(1) as f64;
             let names = indices(names).unsqueeze_dim::<2>(1);

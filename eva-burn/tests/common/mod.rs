@@ -9,12 +9,26 @@
 
 use std::path::Path;
 
-use eva_burn::ModelConfig;
 use eva_burn::config::ImageConfig;
 use eva_burn::context::Picture;
 use eva_burn::input::Patches;
+use eva_burn::{Device, ModelConfig};
 use eva_core::Pixels;
 use safetensors::{Dtype, SafeTensors};
+
+/// The GPU to test: `EVA_DEVICE` (`wgpu`, `vulkan`, `metal`, `cuda`), or the first that is compiled in.
+/// Without a GPU, `wgpu` is Mesa's lavapipe.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub fn gpu() -> Device {
+    let first = if cfg!(feature = "wgpu") {
+        "wgpu"
+    } else {
+        "cuda"
+    };
+    let name = std::env::var("EVA_DEVICE").unwrap_or_else(|_| first.to_owned());
+    let choice: eva_burn::DeviceChoice = name.parse().unwrap();
+    choice.open().unwrap()
+}
 
 /// Tensors that `transformers` computed.
 pub struct Reference(Vec<u8>);

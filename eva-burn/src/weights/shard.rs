@@ -38,6 +38,13 @@ pub(crate) struct Stored {
     range: (u64, u64),
 }
 
+impl Stored {
+    /// Its bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.range.1 - self.range.0
+    }
+}
+
 impl Shard {
     pub(crate) fn open(path: PathBuf) -> Result<Self, WeightsError> {
         let io = |source| WeightsError::Io {
@@ -78,6 +85,21 @@ impl Shard {
             begin,
             len,
         })
+    }
+
+    /// The tensors' names, in the order of their bytes.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// A tensor's bytes as they are.
+    pub(crate) fn bytes(&mut self, stored: &Stored) -> Result<Vec<u8>, WeightsError> {
+        let mut bytes = vec![0; stored.len() as usize];
+        self.file
+            .seek(SeekFrom::Start(stored.range.0))
+            .and_then(|_| self.file.read_exact(&mut bytes))
+            .map_err(|source| self.io(source))?;
+        Ok(bytes)
     }
 
     /// Where a tensor lies; `None` when it is not in this file.

@@ -1,0 +1,90 @@
+//! Linear maps and embeddings, whose weights are floats or blocks of small integers.
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::quantized::QuantizedLinear;
+
+/// A linear map.
+#[derive(Module, Debug)]
+pub(crate) enum Projection {
+    /// Floats, on any device; trained like any layer.
+    Dense(Linear),
+    /// Blocks of integers, on the processor; for inference.
+    Quantized(QuantizedLinear),
+}
+
+impl Projection {
+    /// # Shapes
+    /// - x: `[.., input]`
+    /// - returned: `[.., output]`
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Dense(layer) => layer.forward(x),
+            Self::Quantized(layer) => layer.forward(x),
+        }
+    }
+}
+
+/// The input embeddings, `[vocab, hidden]`; also the output head when tied.
+#[derive(Module, Debug)]
+pub(crate) enum Embedding {
+    /// Floats.
+    Dense(Table),
+    /// Blocks of integers.
+    Quantized(QuantizedLinear),
+}
+
+/// A table of rows.
+#[derive(Module, Debug)]
+pub(crate) struct Table {
+    weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    pub(crate) fn dense(weight: Tensor<2>) -> Self {
+        Self::Dense(Table {
+            weight: Param::from_tensor(weight),
+        })
+    }
+
+    /// Rows by their index.
+    ///
+    /// # Shapes
+    /// - returned: `[ids, hidden]`
+    pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Tensor<2> {
+        match self {
+            Self::Dense(table) => {
+                let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+                let count = ids.len();
+                let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device);
+                table.weight.val().select(0, ids)
+            }
+            Self::Quantized(layer) => {
+                let matrix = layer.matrix();
+                let mut numbers = Vec::with_capacity(ids.len() * matrix.columns());
+                for (index, id) in ids.iter().enumerate() {
+                    let id = *id as usize;
+                    matrix.dequantize(id..id + 1, &mut numbers);
+                    // A token that the table lacks is a row of zeros.
+                    numbers.resize((index + 1) * matrix.columns(), 0.0);
+                }
+                let shape = [ids.len(), matrix.columns()];
+                Tensor::from_data(TensorData::new(numbers, shape), device)
+            }
+        }
+    }
+
+    /// Products with every row: the scores of a tied output head.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows, hidden]`
+    /// - returned: `[rows, vocab]`
+    pub(crate) fn scores(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(table) => hidden.matmul(table.weight.val().transpose()),
+            Self::Quantized(layer) => layer.forward(hidden),
+        }
+    }
+}

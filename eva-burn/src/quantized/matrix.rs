@@ -1,0 +1,261 @@
+//! [`QuantizedMatrix`]: the integers and scales of one matrix.
+
+use super::{BLOCK, PAIR};
+
+/// Bits of a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Four,
+    Eight,
+}
+
+impl Bits {
+    /// Bytes of the weights of `columns` numbers, their padding included.
+    pub(crate) const fn row_bytes(self, columns: usize) -> usize {
+        let padded = columns.next_multiple_of(PAIR);
+        match self {
+            Self::Four => padded / 2,
+            Self::Eight => padded,
+        }
+    }
+
+    /// The name of the precision.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Four => "int4",
+            Self::Eight => "int8",
+        }
+    }
+
+    /// Scales of a row of `columns` numbers.
+    pub(crate) const fn row_scales(columns: usize) -> usize {
+        columns.next_multiple_of(PAIR) / BLOCK
+    }
+}
+
+/// A matrix whose rows are the checkpoint's: one for each number of the output.
+#[derive(Clone)]
+pub(crate) struct QuantizedMatrix {
+    pub(super) bits: Bits,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// Rows of [`Bits::row_bytes`]. 8 bits: two's complement. 4 bits: weight + 8; a byte holds one
+    /// weight of the first block of a pair below and one of the second above.
+    pub(super) codes: Vec<u8>,
+    /// Rows of [`Bits::row_scales`], in bf16.
+    pub(super) scales: Vec<u16>,
+}
+
+impl std::fmt::Debug for QuantizedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} bits, {} x {}", self.bits, self.rows, self.columns)
+    }
+}
+
+impl QuantizedMatrix {
+    /// A matrix of `columns` without rows yet, with room for `rows`.
+    pub(crate) fn with_capacity(bits: Bits, rows: usize, columns: usize) -> Self {
+        Self {
+            bits,
+            rows: 0,
+            columns,
+            codes: Vec::with_capacity(rows * bits.row_bytes(columns)),
+            scales: Vec::with_capacity(rows * Bits::row_scales(columns)),
+        }
+    }
+
+    /// A matrix from what [`codes`](Self::codes) and [`scales`](Self::scales) gave; `None` when their
+    /// lengths do not fit the sizes.
+    pub(crate) fn from_parts(
+        bits: Bits,
+        rows: usize,
+        columns: usize,
+        codes: Vec<u8>,
+        scales: Vec<u16>,
+    ) -> Option<Self> {
+        let fits = codes.len() == rows * bits.row_bytes(columns)
+            && scales.len() == rows * Bits::row_scales(columns);
+        fits.then_some(Self {
+            bits,
+            rows,
+            columns,
+            codes,
+            scales,
+        })
+    }
+
+    /// Appends rows, given one after the other.
+    pub(crate) fn push_rows(&mut self, numbers: &[f32]) {
+        let mut padded = vec![0.0; self.columns.next_multiple_of(PAIR)];
+        for row in numbers.chunks_exact(self.columns.max(1)) {
+            for (to, from) in padded.iter_mut().zip(row) {
+                *to = *from;
+            }
+            for pair in padded.as_chunks::<PAIR>().0 {
+                let (first, second) = pair.split_at(BLOCK);
+                match self.bits {
+                    Bits::Eight => {
+                        for block in [first, second] {
+                            let scale = self.push_scale(largest(block) / 127.0);
+                            self.codes.extend(
+                                block
+                                    .iter()
+                                    .map(|x| (x * scale).round().clamp(-127.0, 127.0) as i8 as u8),
+                            );
+                        }
+                    }
+                    Bits::Four => {
+                        // The largest becomes -8, so that all 16 values serve.
+                        let scales = [first, second].map(|b| self.push_scale(largest(b) / -8.0));
+                        let code =
+                            |x: f32, scale: f32| ((x * scale).round() + 8.0).clamp(0.0, 15.0) as u8;
+                        self.codes.extend(
+                            first
+                                .iter()
+                                .zip(second)
+                                .map(|(a, b)| code(*a, scales[0]) | code(*b, scales[1]) << 4),
+                        );
+                    }
+                }
+            }
+            self.rows += 1;
+        }
+    }
+
+    /// Keeps a block's scale in bf16, rounded away from zero so that the largest weight still fits,
+    /// and returns the reciprocal of what was kept.
+    fn push_scale(&mut self, scale: f32) -> f32 {
+        let kept = (scale.to_bits().saturating_add(0xFFFF) >> 16) as u16;
+        self.scales.push(kept);
+        let kept = scale_value(kept);
+        if kept.abs() < f32::MIN_POSITIVE {
+            0.0
+        } else {
+            kept.recip()
+        }
+    }
+
+    pub(crate) fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    pub(crate) fn scales(&self) -> &[u16] {
+        &self.scales
+    }
+
+    /// The numbers of some rows, appended to `out`.
+    pub(crate) fn dequantize(&self, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        let (bytes, blocks) = (
+            self.bits.row_bytes(self.columns),
+            Bits::row_scales(self.columns),
+        );
+        let codes = self.codes.chunks_exact(bytes.max(1));
+        let scales = self.scales.chunks_exact(blocks.max(1));
+        for (codes, scales) in codes.zip(scales).skip(rows.start).take(rows.len()) {
+            let end = out.len() + self.columns;
+            super::kernel::dequantize(self.bits, codes, scales, out);
+            out.truncate(end);
+        }
+    }
+}
+
+/// The number farthest from zero, with its sign; not a number when one is not finite, so that damage
+/// is not read as weights.
+fn largest(block: &[f32]) -> f32 {
+    if block.iter().any(|x| !x.is_finite()) {
+        return f32::NAN;
+    }
+    block.iter().fold(
+        0.0,
+        |most: f32, x| if x.abs() > most.abs() { *x } else { most },
+    )
+}
+
+/// A scale as a number: bf16 is the upper half of an `f32`.
+#[inline(always)]
+pub(super) fn scale_value(scale: u16) -> f32 {
+    f32::from_bits(u32::from(scale) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn back(bits: Bits, columns: usize, numbers: &[f32]) -> Vec<f32> {
+        let rows = numbers.len() / columns;
+        let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
+        matrix.push_rows(numbers);
+        assert_eq!(matrix.rows(), rows);
+        let mut out = Vec::new();
+        matrix.dequantize(0..rows, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_weight_is_off_by_at_most_half_a_step_of_its_block(
+            columns in 1usize..200,
+            rows in 1usize..4,
+            seed in prop::collection::vec(-1.0f32..1.0, 800),
+            size in prop::sample::select(vec![1e-20f32, 1e-3, 1.0, 1e4]),
+        ) {
+            let numbers: Vec<f32> = seed.iter().take(columns * rows).map(|x| x * size).collect();
+            prop_assume!(numbers.len() == columns * rows);
+            for (bits, steps, whole) in [(Bits::Eight, 127.0, 0.5f32), (Bits::Four, 8.0, 1.0)] {
+                let close = back(bits, columns, &numbers);
+                prop_assert_eq!(close.len(), numbers.len());
+                for (new, old) in close.chunks(columns).zip(numbers.chunks(columns)) {
+                    for (new, old) in new.chunks(BLOCK).zip(old.chunks(BLOCK)) {
+                        // 4 bits reach from -8 to 7 steps: the far end on the other side is cut.
+                        let step = largest(old).abs() / steps * (1.0 + 1.0 / 127.0);
+                        for (new, old) in new.iter().zip(old) {
+                            prop_assert!(
+                                (new - old).abs() <= step * whole * 1.0001,
+                                "{bits:?}: {old} became {new}, a step is {step}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_stay_zeros_and_a_block_with_what_is_no_number_is_none() {
+        for bits in [Bits::Eight, Bits::Four] {
+            assert_eq!(back(bits, 70, &[0.0; 140]), [0.0; 140]);
+            for odd in [f32::INFINITY, f32::NAN, f32::NEG_INFINITY] {
+                let numbers = back(bits, 33, &[&[odd][..], &[1.0; 32]].concat());
+                assert!(numbers.iter().take(32).all(|x| x.is_nan()));
+                assert!((numbers[32] - 1.0).abs() < 0.01);
+            }
+            let extreme = back(bits, 4, &[1e38, -1e38, 1e-45, -0.0]);
+            assert!((extreme[0] / 1e38 - 1.0).abs() < 0.01);
+            assert_eq!(back(bits, 3, &[1e-45, -1e-44, 0.0]), [0.0; 3]);
+        }
+    }
+
+    #[test]
+    fn parts_of_another_length_are_no_matrix() {
+        let part = |codes, scales| {
+            QuantizedMatrix::from_parts(Bits::Eight, 2, 60, vec![0; codes], vec![0; scales])
+        };
+        assert!(part(128, 4).is_some());
+        assert!(part(127, 4).is_none());
+        assert!(part(128, 3).is_none());
+    }
+}

@@ -1,0 +1,26 @@
+//! Weights as small integers with a scale for each block: a quarter or an eighth of `f32`'s bytes.
+//!
+//! A row of a matrix is cut into blocks of [`BLOCK`] weights. A block keeps one scale in bf16 and its
+//! weights as multiples of it: 8 bits, -127 to 127, or 4 bits, -8 to 7. Decoding reads every weight
+//! once for each token, so that its speed is that of reading memory, and fewer bytes are faster.
+//!
+//! A product with few vectors (decoding) multiplies the integers as they are, by the vectors rounded
+//! to 16 bits. One with many (a prompt, pictures) is bound by arithmetic: there the weights are
+//! written out as `f32`, some rows at a time, for Burn's own product.
+
+mod activations;
+mod convert;
+mod kernel;
+mod layer;
+mod matrix;
+
+pub use convert::{ConvertError, Converted, convert};
+pub(crate) use convert::{scales_name, scheme};
+pub(crate) use layer::QuantizedLinear;
+pub(crate) use matrix::{Bits, QuantizedMatrix};
+
+/// Weights that share a scale.
+pub const BLOCK: usize = 32;
+
+/// Rows are padded with zeros to a multiple of this: two blocks, whose 4-bit weights share bytes.
+const PAIR: usize = 2 * BLOCK;

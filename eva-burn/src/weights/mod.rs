@@ -1,0 +1,433 @@
+//! Weights in and out of a Hugging Face directory: safetensors, whole or sharded.
+//!
+//! Layers ask `Weights` for their tensors by the checkpoint's own names; whether the values come
+//! from files or from a seeded generator is decided once, so that a model is built the same way for
+//! inference and for training from nothing.
+
+mod error;
+mod precision;
+mod save;
+pub(crate) mod shard;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use safetensors::tensor::Dtype;
+
+pub use error::WeightsError;
+pub use precision::{Precision, UnknownPrecision};
+pub use save::save;
+
+use crate::config::read_json;
+use crate::projection::{Embedding, Projection};
+use crate::quantized::{self, Bits, QuantizedLinear, QuantizedMatrix};
+use shard::{Shard, Stored};
+
+/// How a tensor starts when it does not come from a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Init {
+    /// All ones (norm weights).
+    Ones,
+    /// All zeros (biases).
+    Zeros,
+    /// Normal with this standard deviation.
+    Normal(f64),
+}
+
+/// The origin of a model's tensors.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    origin: Origin,
+    device: Device,
+    precision: Precision,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// A directory's safetensors, read tensor by tensor.
+    Files { dir: PathBuf, shards: Vec<Shard> },
+    /// A seeded generator.
+    Random(Box<ChaCha8Rng>),
+}
+
+impl Weights {
+    /// Opens the weight files of `dir`.
+    pub(crate) fn open(
+        dir: &Path,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, WeightsError> {
+        if precision.is_quantized() && *device != Device::flex() {
+            return Err(WeightsError::Device { precision });
+        }
+        Ok(Self {
+            origin: Origin::Files {
+                dir: dir.to_owned(),
+                shards: open_shards(dir)?,
+            },
+            device: device.clone(),
+            precision,
+        })
+    }
+
+    /// Random weights from a seed.
+    pub(crate) fn random(seed: u64, device: &Device) -> Self {
+        Self {
+            origin: Origin::Random(Box::new(ChaCha8Rng::seed_from_u64(seed))),
+            device: device.clone(),
+            precision: Precision::F32,
+        }
+    }
+
+    /// One tensor, in the checkpoint's own layout.
+    pub(crate) fn tensor<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+        init: Init,
+    ) -> Result<Tensor<D>, WeightsError> {
+        let columns = shape.last().copied().unwrap_or(1);
+        self.numbers(name, &shape, columns, Layout::Stored, init)
+            .map(|data| self.upload(data, shape))
+    }
+
+    /// A vector parameter.
+    pub(crate) fn vector(
+        &mut self,
+        name: &str,
+        len: usize,
+        init: Init,
+    ) -> Result<Param<Tensor<1>>, WeightsError> {
+        Ok(Param::from_tensor(self.tensor(name, [len], init)?))
+    }
+
+    /// A linear layer; checkpoints store `[output, input]`, Burn multiplies by `[input, output]`.
+    pub(crate) fn linear(
+        &mut self,
+        name: &str,
+        input: usize,
+        output: usize,
+        bias: bool,
+    ) -> Result<Projection, WeightsError> {
+        let weight = format!("{name}.weight");
+        let bias = if bias {
+            Some(self.vector(&format!("{name}.bias"), output, Init::Zeros)?)
+        } else {
+            None
+        };
+        if let Some(matrix) = self.quantized(&weight, output, input, init_of(input))? {
+            return Ok(Projection::Quantized(QuantizedLinear::new(matrix, bias)));
+        }
+        let weight = self.matrix(&weight, &[output, input], input)?;
+        Ok(Projection::Dense(Linear {
+            weight: Param::from_tensor(weight),
+            bias,
+        }))
+    }
+
+    /// A table of `rows` rows.
+    pub(crate) fn embedding(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+        init: Init,
+    ) -> Result<Embedding, WeightsError> {
+        if let Some(matrix) = self.quantized(name, rows, columns, init)? {
+            return Ok(Embedding::Quantized(QuantizedLinear::new(matrix, None)));
+        }
+        Ok(Embedding::dense(self.tensor(
+            name,
+            [rows, columns],
+            init,
+        )?))
+    }
+
+    /// A matrix in blocks of integers: as the files hold it, or made while it is read; `None` when it
+    /// is to be floats.
+    fn quantized(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+        init: Init,
+    ) -> Result<Option<QuantizedMatrix>, WeightsError> {
+        let wanted = quantized::scheme(name, self.precision);
+        let stored = match &mut self.origin {
+            Origin::Files { shards, .. } => stored_blocks(shards, name, rows, columns)?,
+            Origin::Random(_) => None,
+        };
+        if let Some(matrix) = stored {
+            let fits = match self.precision {
+                Precision::F32 => *self.device() == Device::flex(),
+                Precision::Bf16 | Precision::F16 => false,
+                Precision::Int8 | Precision::Int4 => wanted == Some(matrix.bits()),
+            };
+            return if fits {
+                Ok(Some(matrix))
+            } else {
+                Err(WeightsError::Quantized {
+                    name: name.to_owned(),
+                    stored: matrix.bits().name(),
+                    precision: self.precision,
+                })
+            };
+        }
+        let Some(bits) = wanted else {
+            return Ok(None);
+        };
+        let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
+        self.pieces(name, &[rows, columns], columns, init, |numbers| {
+            matrix.push_rows(numbers);
+        })?;
+        Ok(Some(matrix))
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The matrix of a linear map from `input` numbers, which the checkpoint stores with `shape`: one
+    /// row for each number of the output.
+    pub(crate) fn matrix(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        input: usize,
+    ) -> Result<Tensor<2>, WeightsError> {
+        let output = shape.first().copied().unwrap_or_default();
+        self.numbers(name, shape, input, Layout::Transposed, init_of(input))
+            .map(|data| self.upload(data, [input, output]))
+    }
+
+    fn upload<const D: usize>(&self, numbers: Numbers, shape: [usize; D]) -> Tensor<D> {
+        let (data, dtype) = match numbers {
+            Numbers::F32(values) => (TensorData::new(values, shape), DType::F32),
+            Numbers::F16(values) => (TensorData::new(values, shape), DType::F16),
+            Numbers::Bf16(values) => (TensorData::new(values, shape), DType::BF16),
+        };
+        Tensor::from_data(data, (&self.device, dtype))
+    }
+
+    /// The numbers of a tensor of `shape`, as rows of `columns`, in the precision asked for.
+    fn numbers(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        columns: usize,
+        layout: Layout,
+        init: Init,
+    ) -> Result<Numbers, WeightsError> {
+        Ok(match self.precision {
+            Precision::F32 | Precision::Int8 | Precision::Int4 => {
+                Numbers::F32(self.gather(name, shape, columns, layout, init, |x| x)?)
+            }
+            Precision::F16 => Numbers::F16(self.gather(
+                name,
+                shape,
+                columns,
+                layout,
+                init,
+                half::f16::from_f32,
+            )?),
+            Precision::Bf16 => Numbers::Bf16(self.gather(
+                name,
+                shape,
+                columns,
+                layout,
+                init,
+                half::bf16::from_f32,
+            )?),
+        })
+    }
+
+    /// Fills one vector, converting on the way: nothing of the tensor is held twice.
+    fn gather<E: Copy + Default>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        columns: usize,
+        layout: Layout,
+        init: Init,
+        convert: fn(f32) -> E,
+    ) -> Result<Vec<E>, WeightsError> {
+        let count: usize = shape.iter().product();
+        let rows = (count / columns.max(1)).max(1);
+        let mut out = vec![E::default(); count];
+        let mut row = 0;
+        self.pieces(name, shape, columns, init, |piece| {
+            let new = piece.len() / columns.max(1);
+            match layout {
+                Layout::Stored => {
+                    let target = out.iter_mut().skip(row * columns);
+                    for (to, from) in target.zip(piece) {
+                        *to = convert(*from);
+                    }
+                }
+                // Column by column, so that what is written is contiguous.
+                Layout::Transposed => {
+                    for (column, target) in out.chunks_exact_mut(rows).enumerate() {
+                        let from = piece.iter().skip(column).step_by(columns);
+                        for (to, from) in target.iter_mut().skip(row).zip(from) {
+                            *to = convert(*from);
+                        }
+                    }
+                }
+            }
+            row += new;
+        })?;
+        Ok(out)
+    }
+
+    /// Hands a tensor's numbers to `sink`, some rows of `columns` at a time.
+    fn pieces(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        columns: usize,
+        init: Init,
+        mut sink: impl FnMut(&[f32]),
+    ) -> Result<(), WeightsError> {
+        match &mut self.origin {
+            Origin::Files { dir, shards } => {
+                let Some((shard, stored)) = find(shards, name)? else {
+                    return Err(WeightsError::Missing {
+                        name: name.to_owned(),
+                        dir: dir.clone(),
+                    });
+                };
+                if stored.shape != shape {
+                    return Err(WeightsError::Shape {
+                        name: name.to_owned(),
+                        found: stored.shape,
+                        expected: shape.to_vec(),
+                    });
+                }
+                shard.read(name, &stored, columns, sink)
+            }
+            Origin::Random(rng) => {
+                let count = shape.iter().product();
+                let values: Vec<f32> = match init {
+                    Init::Ones => vec![1.0; count],
+                    Init::Zeros => vec![0.0; count],
+                    Init::Normal(std) => (0..count).map(|_| normal(rng) * std as f32).collect(),
+                };
+                sink(&values);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How the weights of a linear map from `input` numbers start.
+fn init_of(input: usize) -> Init {
+    Init::Normal((input as f64).powf(-0.5))
+}
+
+/// The weight files of a model directory.
+pub(crate) fn open_shards(dir: &Path) -> Result<Vec<Shard>, WeightsError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, PathBuf>,
+    }
+    let single = dir.join("model.safetensors");
+    let sharded = dir.join("model.safetensors.index.json");
+    let mut paths = if single.exists() {
+        vec![single]
+    } else if sharded.exists() {
+        let index: Index = read_json(&sharded)?;
+        index
+            .weight_map
+            .into_values()
+            // A name of an index file must not lead out of the model directory.
+            .filter_map(|file| file.file_name().map(|name| dir.join(name)))
+            .collect()
+    } else {
+        return Err(WeightsError::NoWeights {
+            dir: dir.to_owned(),
+        });
+    };
+    paths.sort();
+    paths.dedup();
+    paths.into_iter().map(Shard::open).collect()
+}
+
+/// The file that holds a tensor, and where.
+fn find<'a>(
+    shards: &'a mut [Shard],
+    name: &str,
+) -> Result<Option<(&'a mut Shard, Stored)>, WeightsError> {
+    for shard in shards {
+        if let Some(stored) = shard.find(name)? {
+            return Ok(Some((shard, stored)));
+        }
+    }
+    Ok(None)
+}
+
+/// A matrix that is stored as blocks of integers; `None` when it is not.
+fn stored_blocks(
+    shards: &mut [Shard],
+    name: &str,
+    rows: usize,
+    columns: usize,
+) -> Result<Option<QuantizedMatrix>, WeightsError> {
+    let Some((shard, stored)) = find(shards, name)? else {
+        return Ok(None);
+    };
+    if stored.dtype != Dtype::U8 {
+        return Ok(None);
+    }
+    let wrong = |stored: &Stored, columns| WeightsError::Shape {
+        name: name.to_owned(),
+        found: stored.shape.clone(),
+        expected: vec![rows, columns],
+    };
+    let bits = [Bits::Four, Bits::Eight]
+        .into_iter()
+        .find(|bits| stored.shape == [rows, bits.row_bytes(columns)])
+        .ok_or_else(|| wrong(&stored, Bits::Eight.row_bytes(columns)))?;
+    let codes = shard.bytes(&stored)?;
+    let scales_name = quantized::scales_name(name);
+    let Some((shard, stored)) = find(shards, &scales_name)? else {
+        return Err(WeightsError::NoScales { name: scales_name });
+    };
+    let blocks = Bits::row_scales(columns);
+    if stored.dtype != Dtype::BF16 || stored.shape != [rows, blocks] {
+        return Err(wrong(&stored, blocks));
+    }
+    let scales = shard.bytes(&stored)?;
+    let scales = scales.as_chunks::<2>().0.iter();
+    let scales = scales.map(|bytes| u16::from_le_bytes(*bytes)).collect();
+    QuantizedMatrix::from_parts(bits, rows, columns, codes, scales)
+        .map(Some)
+        .ok_or_else(|| wrong(&stored, blocks))
+}
+
+/// How a matrix is laid out in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// As in the checkpoint.
+    Stored,
+    /// Rows and columns change places.
+    Transposed,
+}
+
+/// Numbers on their way to the device.
+enum Numbers {
+    F32(Vec<f32>),
+    F16(Vec<half::f16>),
+    Bf16(Vec<half::bf16>),
+}
+
+/// Box-Muller, from two uniform numbers.
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    ((-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+}

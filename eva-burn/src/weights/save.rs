@@ -1,0 +1,170 @@
+//! Weights out to a Hugging Face directory.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::module::Param;
+use burn::tensor::{Tensor, TensorData};
+use safetensors::tensor::Dtype;
+
+use super::{Precision, WeightsError};
+use crate::config::ModelConfig;
+use crate::model::Qwen25Vl;
+
+/// Writes `model.safetensors` into `dir`, with the checkpoint's names and layouts.
+///
+/// # Errors
+/// [`WeightsError::Io`] when the file cannot be written, [`WeightsError::Save`] for a quantized model
+/// or precision: [`convert`](crate::quantized::convert) makes those from a saved directory.
+pub fn save(
+    model: &Qwen25Vl,
+    config: &ModelConfig,
+    dir: &Path,
+    precision: Precision,
+) -> Result<(), WeightsError> {
+    if precision.is_quantized() || model.is_quantized() {
+        return Err(WeightsError::Save);
+    }
+    let path = dir.join("model.safetensors");
+    let tensors: Vec<_> = collect(model, config)
+        .into_iter()
+        .map(|(name, shape, values)| (name, Stored::new(shape, &values, precision)))
+        .collect();
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes =
+        safetensors::serialize(tensors, Some(metadata)).map_err(|source| WeightsError::Format {
+            path: path.clone(),
+            source,
+        })?;
+    // Written beside and renamed: a killed run leaves the old weights or the new, never a half.
+    let partial = dir.join("model.safetensors.partial");
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .map_err(|source| WeightsError::Io { path, source })
+}
+
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    fn new(shape: Vec<usize>, values: &[f32], precision: Precision) -> Self {
+        let (dtype, bytes) = match precision {
+            // `save` refuses the quantized ones.
+            Precision::F32 | Precision::Int8 | Precision::Int4 => (
+                Dtype::F32,
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ),
+            Precision::Bf16 => (
+                Dtype::BF16,
+                values
+                    .iter()
+                    .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+                    .collect(),
+            ),
+            Precision::F16 => (
+                Dtype::F16,
+                values
+                    .iter()
+                    .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
+                    .collect(),
+            ),
+        };
+        Self {
+            dtype,
+            shape,
+            bytes,
+        }
+    }
+}
+
+impl safetensors::View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Every parameter under the checkpoint's name, in the checkpoint's layout.
+fn collect(model: &Qwen25Vl, config: &ModelConfig) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    use burn::module::{Module, ModuleVisitor};
+
+    #[derive(Default)]
+    struct Collector {
+        path: Vec<(String, String)>,
+        tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    }
+    impl ModuleVisitor for Collector {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.push((name.to_owned(), container.to_owned()));
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            // The checkpoint knows nothing of our enums.
+            let names = self.path.iter();
+            let names = names.filter(|(_, container)| !container.starts_with("Enum:"));
+            let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+            let name = names.join(".");
+            let in_linear = self
+                .path
+                .iter()
+                .any(|(_, container)| container.contains("Linear"));
+            let tensor = param.val();
+            let mut shape = tensor.dims().to_vec();
+            let values = if D == 2 && in_linear {
+                shape.reverse();
+                transposed(tensor.reshape([shape[1], shape[0]])).try_into_vec_as()
+            } else {
+                tensor.try_into_vec_as()
+            };
+            self.tensors.push((name, shape, values.unwrap_or_default()));
+        }
+    }
+
+    let mut collector = Collector::default();
+    model.visit(&mut collector);
+    let mut tensors = collector.tensors;
+    for (name, shape, _) in &mut tensors {
+        // Burn numbers the merger's two layers 0 and 1; the checkpoint counts the activation too.
+        if let Some(rest) = name.strip_prefix("visual.merger.mlp.1.") {
+            *name = format!("visual.merger.mlp.2.{rest}");
+        }
+        if name == "visual.patch_embed.proj.weight" {
+            let v = &config.vision;
+            *shape = vec![
+                v.hidden_size,
+                v.in_channels,
+                v.temporal_patch_size,
+                v.patch_size,
+                v.patch_size,
+            ];
+        }
+    }
+    tensors
+}
+
+/// Transposed and laid out anew.
+fn transposed(weight: Tensor<2>) -> Tensor<2> {
+    let [rows, columns] = weight.dims();
+    let device = weight.device();
+    let values: Vec<f32> = weight.try_into_vec_as().unwrap_or_default();
+    let mut out = vec![0.0; values.len()];
+    for row in 0..rows {
+        for column in 0..columns {
+            out[column * rows + row] = values[row * columns + column];
+        }
+    }
+    Tensor::from_data(TensorData::new(out, [columns, rows]), &device)
+}

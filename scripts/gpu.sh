@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What a GPU can be asked here: the fixtures of `transformers`, eva-tiny on held-out worlds, and the speed
+# of a model directory, on each device that is named.
+#
+#   scripts/gpu.sh [DEVICE...]      default: cuda; others: wgpu, vulkan, metal
+#
+# MODEL=DIR measures that model (bf16 and f16) instead of a random one of 0.5B parameters; the random one
+# is made by Python with torch, and is left out where there is none.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+devices=("${@:-cuda}")
+features=$(printf '%s\n' "${devices[@]%%:*}" | sort -u | paste -sd,)
+
+cargo test --release --locked -p eva-burn --features "$features" --test parity --test shapes --no-run
+cargo build --release --locked --example train --features "$features"
+bench() { cargo bench --locked -p eva-burn --features "$features" --bench model -- "$@"; }
+
+model=${MODEL:-target/bench/0.5b}
+if [[ ! -e $model/config.json ]] && ! python3 scripts/bench_model.py make 0.5b "$model"; then
+  echo "gpu: no model to measure: give MODEL=DIR, or install torch and safetensors" >&2
+  model=
+fi
+for device in "${devices[@]}"; do
+  echo "== $device: the fixtures"
+  EVA_DEVICE=$device EVA_SHAPES=all cargo test --release --locked -p eva-burn --features "$features" \
+    --test parity --test shapes -- on_the_gpu
+  echo "== $device: eva-tiny"
+  mkdir -p target/bench/tiny
+  cp eva-burn/assets/eva-tiny/* target/bench/tiny/
+  cargo run --release --locked --example train --features "$features" -- eval --out target/bench/tiny \
+    --worlds 20 --device "$device"
+  [[ -n $model ]] || continue
+  for precision in f32 bf16 f16; do
+    echo "== $device: speed in $precision"
+    bench --model "$model" --device "$device" --precision "$precision" ||
+      echo "gpu: $device does not run $precision" >&2
+  done
+done
