@@ -66,7 +66,7 @@ pub enum WeightsError {
     },
     /// A quantized precision on a device that has no kernels for it.
     #[error(
-        "{precision} weights run on the cpu alone; use --device cpu, or f16 or bf16 on this device"
+        "{precision} weights run on the cpu alone, and are not trained; use --device cpu, or f16 or bf16 on this device"
     )]
     Device {
         /// The precision.
@@ -74,7 +74,7 @@ pub enum WeightsError {
     },
     /// A tensor is stored in blocks of integers, and another precision or device was asked for.
     #[error(
-        "tensor `{name}` is stored as {stored}, which cannot be read as {precision} or on another device than the cpu; leave the precision out, or take the model's original weights"
+        "tensor `{name}` is stored as {stored}, which cannot be read as {precision}, on another device than the cpu, or for training; leave the precision out, or take the model's original weights"
     )]
     Quantized {
         /// The tensor.

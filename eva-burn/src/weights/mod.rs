@@ -63,7 +63,7 @@ impl Weights {
         device: &Device,
         precision: Precision,
     ) -> Result<Self, WeightsError> {
-        if precision.is_quantized() && *device != Device::flex() {
+        if precision.is_quantized() && !takes_blocks(device) {
             return Err(WeightsError::Device { precision });
         }
         Ok(Self {
@@ -165,7 +165,7 @@ impl Weights {
         };
         if let Some(matrix) = stored {
             let fits = match self.precision {
-                Precision::F32 => *self.device() == Device::flex(),
+                Precision::F32 => takes_blocks(&self.device),
                 Precision::Bf16 | Precision::F16 => false,
                 Precision::Int8 | Precision::Int4 => wanted == Some(matrix.bits()),
             };
@@ -187,10 +187,6 @@ impl Weights {
             matrix.push_rows(numbers);
         })?;
         Ok(Some(matrix))
-    }
-
-    fn device(&self) -> &Device {
-        &self.device
     }
 
     /// The matrix of a linear map from `input` numbers, which the checkpoint stores with `shape`: one
@@ -323,6 +319,11 @@ impl Weights {
             }
         }
     }
+}
+
+/// Whether blocks of integers are multiplied there: on the processor, and without gradients.
+fn takes_blocks(device: &Device) -> bool {
+    *device == Device::flex() && !device.is_autodiff()
 }
 
 /// How the weights of a linear map from `input` numbers start.

@@ -1,0 +1,189 @@
+//! Model directories in blocks of integers: written, read back, refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use eva_burn::config::ImageConfig;
+use eva_burn::context::Context;
+use eva_burn::quantized::{ConvertError, convert};
+use eva_burn::weights::{Precision, WeightsError, save};
+use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl};
+use proptest::prelude::*;
+
+use common::{Reference, pictures};
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shapes/gqa_7")
+}
+
+fn original() -> PathBuf {
+    fixture().join("hf_model")
+}
+
+fn load(dir: &Path, precision: Precision) -> Result<Qwen25Vl, WeightsError> {
+    let config = ModelConfig::load(dir).unwrap();
+    Qwen25Vl::load_as(&config, dir, &Device::flex(), precision)
+}
+
+/// Scores of the fixture's whole prompt.
+fn scores(model: &Qwen25Vl) -> Vec<f32> {
+    let (device, dir) = (Device::flex(), original());
+    let config = ModelConfig::load(&dir).unwrap();
+    let reference = Reference::load(&fixture());
+    let pictures = pictures(&reference, &config, &ImageConfig::load(&dir).unwrap());
+    let mut context = Context::new(&config, &device);
+    let tokens = reference.tokens();
+    let scores = context.read(model, &tokens, &pictures, &config, &device);
+    scores.unwrap().try_into_vec_as().unwrap()
+}
+
+fn converted(precision: Precision) -> tempfile::TempDir {
+    let out = tempfile::tempdir().unwrap();
+    let mut heard = Vec::new();
+    let done = convert(&original(), out.path(), precision, |done, of| {
+        heard.push((done, of))
+    })
+    .unwrap();
+    assert!(done.quantized > 20 && done.copied > 10, "{done:?}");
+    assert_eq!(heard.len(), done.quantized + done.copied);
+    assert!(
+        heard
+            .iter()
+            .enumerate()
+            .all(|(i, (n, of))| (*n, *of) == (i + 1, heard.len()))
+    );
+    let data = |dir: &Path| {
+        std::fs::metadata(dir.join("model.safetensors"))
+            .unwrap()
+            .len()
+    };
+    assert!(done.bytes_after < data(out.path()) && data(out.path()) < done.bytes_after + 100_000);
+    assert!(done.bytes_after < done.bytes_before, "{done:?}");
+    out
+}
+
+#[test]
+fn a_converted_directory_is_the_model_that_is_quantized_while_it_is_read() {
+    for precision in [Precision::Int8, Precision::Int4] {
+        let out = converted(precision);
+        let direct = scores(&load(&original(), precision).unwrap());
+        let stored = load(out.path(), precision).unwrap();
+        assert!(stored.is_quantized());
+        assert_eq!(scores(&stored), direct, "{precision}");
+        // Without a word about it, as stored.
+        assert_eq!(
+            scores(&load(out.path(), Precision::F32).unwrap()),
+            direct,
+            "{precision}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_as_asked_says_so() {
+    let out = converted(Precision::Int8);
+    for other in [Precision::Int4, Precision::F16, Precision::Bf16] {
+        let error = load(out.path(), other).unwrap_err();
+        assert!(matches!(error, WeightsError::Quantized { .. }), "{error}");
+        assert!(error.to_string().contains("stored as int8"), "{error}");
+    }
+    let other = Device::flex().autodiff();
+    let config = ModelConfig::load(&original()).unwrap();
+    for (dir, precision) in [
+        (original(), Precision::Int4),
+        (out.path().to_owned(), Precision::F32),
+    ] {
+        let error = Qwen25Vl::load_as(&config, &dir, &other, precision).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("cpu"), "{text}");
+    }
+    let model = load(&original(), Precision::Int8).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let error = save(&model, &config, target.path(), Precision::F32).unwrap_err();
+    assert!(matches!(error, WeightsError::Save), "{error}");
+    let floats = load(&original(), Precision::F32).unwrap();
+    let error = save(&floats, &config, target.path(), Precision::Int8).unwrap_err();
+    assert!(matches!(error, WeightsError::Save), "{error}");
+    assert_eq!(std::fs::read_dir(target.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_converted_says_so_and_leaves_what_was_there() {
+    let out = converted(Precision::Int8);
+    let again = tempfile::tempdir().unwrap();
+    let refuse =
+        |from: &Path, to: &Path, precision| convert(from, to, precision, |_, _| ()).unwrap_err();
+    let error = refuse(out.path(), again.path(), Precision::Int4);
+    assert!(matches!(error, ConvertError::Already { .. }), "{error}");
+    let error = refuse(&original(), again.path(), Precision::F16);
+    assert!(
+        matches!(error, ConvertError::NotQuantized(Precision::F16)),
+        "{error}"
+    );
+    let error = refuse(out.path(), out.path(), Precision::Int8);
+    assert!(matches!(error, ConvertError::Same(_)), "{error}");
+    let error = refuse(&again.path().join("none"), again.path(), Precision::Int8);
+    assert!(
+        matches!(error, ConvertError::Weights(WeightsError::NoWeights { .. })),
+        "{error}"
+    );
+    assert!(load(out.path(), Precision::Int8).is_ok());
+    assert!(!again.path().join("model.safetensors").exists());
+}
+
+#[test]
+fn missing_scales_and_wrong_sizes_are_errors_that_name_the_tensor() {
+    let out = converted(Precision::Int8);
+    let path = out.path().join("model.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let change = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = whole
+            .windows(from.len())
+            .position(|w| w == from.as_bytes())
+            .unwrap();
+        let mut bytes = whole.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        load(out.path(), Precision::F32).unwrap_err()
+    };
+    let name = "model.layers.0.mlp.up_proj.weight";
+    let error = change(&format!("{name}_scales"), &format!("{name}_scalez"));
+    assert!(matches!(&error, WeightsError::NoScales { name: n } if n == &format!("{name}_scales")));
+    let error = change(
+        &format!("\"{name}\""),
+        &format!("\"{}x\"", &name[..name.len() - 1]),
+    );
+    assert!(error.to_string().contains(name), "{error}");
+}
+
+#[test]
+fn a_policy_answers_from_a_quantized_directory() {
+    let tiny = BurnPolicy::tiny(&Device::flex()).unwrap();
+    drop(tiny);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/eva-tiny");
+    let out = tempfile::tempdir().unwrap();
+    convert(&from, out.path(), Precision::Int8, |_, _| ()).unwrap();
+    BurnPolicy::load(out.path(), &Device::flex()).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn damage_never_panics(at in 0usize..4096, value: u8, cut in 0usize..200_000) {
+        let out = tempfile::tempdir().unwrap();
+        let dir = original();
+        convert(&dir, out.path(), Precision::Int4, |_, _| ()).unwrap();
+        let path = out.path().join("model.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = at % bytes.len();
+        bytes[at] = value;
+        if cut % 2 == 0 {
+            bytes.truncate(cut);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let _ = load(out.path(), Precision::F32);
+    }
+}
