@@ -7,6 +7,9 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 /// square of scores, and keys after a block are not multiplied at all.
 const QUERY_BLOCK: usize = 128;
 
+/// A score whose `exp()` is 0 beside any other, finite in every float type.
+const NEVER: f32 = -60_000.0;
+
 /// What a query may attend to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -30,6 +33,20 @@ pub(crate) fn attend(
     keys: Tensor<4>,
     values: Tensor<4>,
     reach: Reach,
+) -> Tensor<4> {
+    attend_padded(query, keys, values, reach, None)
+}
+
+/// As [`attend`], where some keys of some sequences are no tokens.
+///
+/// # Shapes
+/// - padding: `[batch, 1, 1, all]`, true where there is no token
+pub(crate) fn attend_padded(
+    query: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    reach: Reach,
+    padding: Option<Tensor<4, Bool>>,
 ) -> Tensor<4> {
     let [batch, heads, new, width] = query.dims();
     let [_, kv_heads, all, _] = keys.dims();
@@ -62,8 +79,12 @@ pub(crate) fn attend(
         if reach == Reach::Causal && count > 1 {
             let mask = future_mask(count, seen, group, &scores.device());
             let shape = scores.dims();
-            // The most negative finite value: exp() of it is 0 in every float type.
-            scores = scores.mask_fill(mask.expand(shape), -60_000.0);
+            scores = scores.mask_fill(mask.expand(shape), NEVER);
+        }
+        if let Some(padding) = &padding {
+            let shape = scores.dims();
+            let mask = padding.clone().narrow(3, 0, seen);
+            scores = scores.mask_fill(mask.expand(shape), NEVER);
         }
         // In f32 whatever the weights are: halves lose too much of a sum over many keys.
         let dtype = scores.dtype();
@@ -92,4 +113,111 @@ fn future_mask(count: usize, seen: usize, group: usize, device: &Device) -> Tens
         .greater(rows.expand([1, count, seen]));
     mask.expand([group, count, seen])
         .reshape([1, 1, group * count, seen])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use burn::tensor::TensorData;
+
+    const WIDTH: usize = 4;
+
+    /// Numbers without a pattern.
+    fn values(shape: [usize; 4], seed: usize) -> Vec<f32> {
+        (0..shape.iter().product())
+            .map(|at: usize| ((at * 7919 + seed * 104_729) % 1000) as f32 / 500.0 - 1.0)
+            .collect()
+    }
+
+    /// Plain attention of one query head over the keys that `may` lets it see.
+    fn plain(query: &[f32], keys: &[f32], values: &[f32], may: impl Fn(usize) -> bool) -> Vec<f32> {
+        let keys = keys.chunks(WIDTH).enumerate().filter(|(at, _)| may(*at));
+        let weights: Vec<(usize, f32)> = keys
+            .map(|(at, key)| {
+                let product: f32 = key.iter().zip(query).map(|(a, b)| a * b).sum();
+                (at, (product / (WIDTH as f32).sqrt()).exp())
+            })
+            .collect();
+        let total: f32 = weights.iter().map(|(_, weight)| weight).sum();
+        (0..WIDTH)
+            .map(|column| {
+                let mixed = weights.iter();
+                mixed
+                    .map(|(at, weight)| weight * values[at * WIDTH + column])
+                    .sum::<f32>()
+                    / total
+            })
+            .collect()
+    }
+
+    /// The new tokens' attention over all, against plain numbers.
+    fn compare(
+        heads: usize,
+        kv_heads: usize,
+        new: usize,
+        all: usize,
+        reach: Reach,
+        starts: &[usize],
+    ) {
+        let device = Device::flex();
+        let batch = starts.len();
+        let shapes = [
+            [batch, heads, new, WIDTH],
+            [batch, kv_heads, all, WIDTH],
+            [batch, kv_heads, all, WIDTH],
+        ];
+        let numbers: Vec<Vec<f32>> = (0..3).map(|at| values(shapes[at], at)).collect();
+        let [query, keys, mixed] = [0, 1, 2].map(|at: usize| {
+            Tensor::<4>::from_data(TensorData::new(numbers[at].clone(), shapes[at]), &device)
+        });
+        let mask: Vec<bool> = starts
+            .iter()
+            .flat_map(|start| (0..all).map(move |column| column < *start))
+            .collect();
+        let mask = TensorData::new(mask, [batch, 1, 1, all]);
+        let padding = starts.iter().any(|start| *start > 0);
+        let padding = padding.then(|| Tensor::<4, Bool>::from_data(mask, &device));
+        let ours = attend_padded(query, keys, mixed, reach, padding);
+        let ours: Vec<f32> = ours.try_into_vec_as().unwrap();
+        for (row, ours) in ours.chunks(WIDTH).enumerate() {
+            let (sequence, head, token) = (row / (heads * new), row / new % heads, row % new);
+            let shared = (sequence * kv_heads + head / (heads / kv_heads)) * all * WIDTH;
+            let query = &numbers[0][row * WIDTH..][..WIDTH];
+            let (keys, values) = (&numbers[1][shared..], &numbers[2][shared..]);
+            let (keys, values) = (&keys[..all * WIDTH], &values[..all * WIDTH]);
+            let last = match reach {
+                Reach::Everything => all,
+                Reach::Causal => all - new + token,
+            };
+            let expected = plain(query, keys, values, |at| {
+                at >= starts[sequence] && at <= last
+            });
+            for (ours, expected) in ours.iter().zip(&expected) {
+                assert!(
+                    (ours - expected).abs() < 1e-5,
+                    "{ours} for {expected}, row {row}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_queries_are_plain_attention() {
+        for (heads, kv_heads) in [(1, 1), (4, 4), (4, 2), (7, 1)] {
+            for (new, all) in [(1, 1), (1, 300), (5, 9), (128, 128), (129, 140), (300, 300)] {
+                compare(heads, kv_heads, new, all, Reach::Causal, &[0, 0]);
+            }
+            compare(heads, kv_heads, 130, 130, Reach::Everything, &[0]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_not_attended_to() {
+        for (heads, kv_heads) in [(4, 4), (4, 2), (7, 1)] {
+            compare(heads, kv_heads, 1, 40, Reach::Causal, &[0, 13, 39]);
+            compare(heads, kv_heads, 6, 40, Reach::Causal, &[20, 0, 34]);
+            compare(heads, kv_heads, 200, 300, Reach::Causal, &[100, 3]);
+        }
+    }
 }

@@ -1,72 +1,138 @@
 //! The KV cache: keys and values of the tokens already read, per layer.
 
-use burn::tensor::{Device, Tensor};
+use std::ops::Range;
 
-use crate::config::TextConfig;
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
-/// Keys and values of one batch of sequences that advance together.
-#[derive(Debug)]
+use crate::config::{ModelConfig, TextConfig};
+use crate::weights::Precision;
+
+/// Bytes that the keys and values of one token take.
+///
+/// - precision: that of the weights; beside integers, keys and values are `f32`
+#[must_use]
+pub fn kv_bytes_per_token(config: &ModelConfig, precision: Precision) -> u64 {
+    let bytes = match precision {
+        Precision::Bf16 | Precision::F16 => 2,
+        Precision::F32 | Precision::Int8 | Precision::Int4 => 4,
+    };
+    kv_values_per_token(&config.text) * bytes
+}
+
+/// Numbers that the keys and values of one token are.
+pub(crate) fn kv_values_per_token(config: &TextConfig) -> u64 {
+    let width = config.num_key_value_heads * config.head_dim();
+    2 * config.num_hidden_layers as u64 * width as u64
+}
+
+/// Keys and values of one sequence, or of several that advance together.
+///
+/// Sequences of different lengths are joined with their ends aligned: each new token then takes the
+/// same column in all of them, and what lies before a shorter one is masked.
+#[derive(Debug, Default)]
 pub(crate) struct KvCache {
     layers: Vec<LayerCache>,
+    /// Columns in use, those before a shorter sequence included.
     len: usize,
+    /// For each sequence the columns before its first token.
+    starts: Vec<usize>,
+    /// `[sequences, 1, 1, columns]`, true before a sequence's first token; for the next append.
+    padding: Option<Tensor<4, Bool>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct LayerCache {
-    /// `[batch, kv_heads, capacity, head_dim]`
+struct LayerCache {
+    /// `[sequences, kv_heads, capacity, head_dim]`
     keys: Tensor<4>,
-    /// `[batch, kv_heads, capacity, head_dim]`
+    /// `[sequences, kv_heads, capacity, head_dim]`
     values: Tensor<4>,
 }
 
+impl LayerCache {
+    fn both(&mut self) -> [&mut Tensor<4>; 2] {
+        [&mut self.keys, &mut self.values]
+    }
+}
+
 impl KvCache {
-    /// An empty cache for `batch` sequences.
-    pub(crate) fn new(batch: usize, capacity: usize, config: &TextConfig, device: &Device) -> Self {
-        let shape = [
-            batch,
-            config.num_key_value_heads,
-            capacity.max(1),
-            config.head_dim(),
-        ];
+    /// An empty cache for one sequence.
+    pub(crate) fn new(config: &TextConfig, device: &Device) -> Self {
+        let shape = [1, config.num_key_value_heads, 1, config.head_dim()];
         let layers = (0..config.num_hidden_layers)
             .map(|_| LayerCache {
                 keys: Tensor::zeros(shape, device),
                 values: Tensor::zeros(shape, device),
             })
             .collect();
-        Self { layers, len: 0 }
+        Self {
+            layers,
+            len: 0,
+            starts: vec![0],
+            padding: None,
+        }
     }
 
-    /// Forgets what follows the first `len` tokens.
+    /// Number of sequences.
+    pub(crate) fn sequences(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Bytes that it takes, room for further tokens included.
+    pub(crate) fn bytes(&self) -> u64 {
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.keys, &layer.values]);
+        layers
+            .map(|tensor| tensor.dims().iter().product::<usize>() * tensor.dtype().size())
+            .map(|bytes| bytes as u64)
+            .sum()
+    }
+
+    /// Forgets what follows the first `len` tokens of a single sequence.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Makes room for `additional` tokens; doubles, so that appends stay cheap.
-    pub(crate) fn reserve(&mut self, additional: usize) {
-        let needed = self.len + additional;
-        for layer in &mut self.layers {
-            let [batch, heads, capacity, width] = layer.keys.dims();
-            if needed <= capacity {
-                continue;
-            }
-            let shape = [batch, heads, needed.max(2 * capacity), width];
-            let len = self.len;
-            for tensor in [&mut layer.keys, &mut layer.values] {
-                let device = tensor.device();
-                let dtype = tensor.dtype();
-                tensor.inplace(|old| {
-                    let grown = Tensor::zeros(shape, (&device, dtype));
-                    if len == 0 {
-                        return grown;
-                    }
-                    grown.slice_assign(
-                        [0..batch, 0..heads, 0..len, 0..width],
-                        old.narrow(2, 0, len),
-                    )
-                });
+    /// Makes room for `additional` tokens of each sequence, of which [`padding`](Self::padding) then
+    /// speaks. It doubles, so that appends stay cheap, but takes no more than `most` columns where
+    /// they suffice.
+    ///
+    /// - dtype: of the keys and values that will come
+    pub(crate) fn reserve(&mut self, additional: usize, most: usize, dtype: DType) {
+        let (len, needed) = (self.len, self.len + additional);
+        for tensor in self.layers.iter_mut().flat_map(LayerCache::both) {
+            let [sequences, heads, capacity, width] = tensor.dims();
+            let wider = needed.max((2 * capacity).min(most));
+            if len == 0 && (needed > capacity || tensor.dtype() != dtype) {
+                let shape = [sequences, heads, needed.max(capacity), width];
+                *tensor = Tensor::zeros(shape, (&tensor.device(), dtype));
+            } else if needed > capacity {
+                tensor.inplace(|old| copied(&old, 0..sequences, 0..len, wider));
             }
         }
+        self.padding = self.mask(needed);
+    }
+
+    /// What must not be attended to once as many tokens were appended as room was last made for.
+    pub(crate) fn padding(&self) -> Option<Tensor<4, Bool>> {
+        self.padding.clone()
+    }
+
+    fn mask(&self, columns: usize) -> Option<Tensor<4, Bool>> {
+        if self.starts.iter().all(|start| *start == 0) {
+            return None;
+        }
+        let device = self.layers.first()?.keys.device();
+        let count = self.sequences();
+        let starts: Vec<i32> = self.starts.iter().map(|start| *start as i32).collect();
+        let starts = Tensor::<1, Int>::from_data(TensorData::new(starts, [count]), &device)
+            .reshape([count, 1, 1, 1])
+            .expand([count, 1, 1, columns]);
+        let places = Tensor::<1, Int>::arange(0..columns as i64, &device)
+            .reshape([1, 1, 1, columns])
+            .expand([count, 1, 1, columns]);
+        Some(places.lower(starts))
     }
 
     /// Appends the new tokens' keys and values to a layer and returns all of it.
@@ -74,22 +140,18 @@ impl KvCache {
     /// The tokens count as read only after [`advance`](Self::advance).
     ///
     /// # Shapes
-    /// - keys, values: `[batch, kv_heads, new, head_dim]`
-    /// - returned: `[batch, kv_heads, len + new, head_dim]`
+    /// - keys, values: `[sequences, kv_heads, new, head_dim]`
+    /// - returned: `[sequences, kv_heads, len + new, head_dim]`
     pub(crate) fn append(
         &mut self,
         layer: usize,
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let [batch, heads, new, width] = keys.dims();
+        let [sequences, heads, new, width] = keys.dims();
         let (start, end) = (self.len, self.len + new);
-        let range = [0..batch, 0..heads, start..end, 0..width];
+        let range = [0..sequences, 0..heads, start..end, 0..width];
         let layer = &mut self.layers[layer];
-        if start == 0 && layer.keys.dtype() != keys.dtype() {
-            layer.keys.inplace(|cache| cache.cast(keys.dtype()));
-            layer.values.inplace(|cache| cache.cast(values.dtype()));
-        }
         // In place: a clone of the cache alive here would copy all of it.
         layer
             .keys
@@ -107,4 +169,148 @@ impl KvCache {
     pub(crate) fn advance(&mut self, new: usize) {
         self.len += new;
     }
+
+    /// Another cache with the first `len` tokens of a single sequence.
+    pub(crate) fn prefix(&self, len: usize) -> Self {
+        let copy = |tensor: &Tensor<4>| copied(tensor, 0..1, 0..len, len.max(1));
+        let layers = self.layers.iter().map(|layer| LayerCache {
+            keys: copy(&layer.keys),
+            values: copy(&layer.values),
+        });
+        Self::single(layers.collect(), len)
+    }
+
+    fn single(layers: Vec<LayerCache>, len: usize) -> Self {
+        Self {
+            layers,
+            len,
+            starts: vec![0],
+            padding: None,
+        }
+    }
+
+    /// Several single sequences as one cache, with room for at least one more token and at most
+    /// `most` columns. Layer by layer: what is held twice at a time is one layer's.
+    pub(crate) fn join(mut singles: Vec<Self>, most: usize) -> Self {
+        if singles.len() == 1 {
+            return singles.swap_remove(0);
+        }
+        let lens: Vec<usize> = singles.iter().map(|single| single.len).collect();
+        let len = lens.iter().copied().max().unwrap_or(0);
+        let capacity = (len + 1).max((len + len / 4).min(most));
+        let mut parts: Vec<_> = singles
+            .into_iter()
+            .map(|single| single.layers.into_iter())
+            .collect();
+        let mut layers = Vec::new();
+        while let Some(layer) = parts
+            .iter_mut()
+            .map(Iterator::next)
+            .collect::<Option<Vec<LayerCache>>>()
+            .filter(|layer| !layer.is_empty())
+        {
+            let (keys, values): (Vec<_>, Vec<_>) = layer
+                .into_iter()
+                .map(|layer| (layer.keys, layer.values))
+                .unzip();
+            layers.push(LayerCache {
+                keys: aligned(keys, &lens, len, capacity),
+                values: aligned(values, &lens, len, capacity),
+            });
+        }
+        Self {
+            layers,
+            len,
+            starts: lens.iter().map(|own| len - own).collect(),
+            padding: None,
+        }
+    }
+
+    /// Takes some sequences out, given in rising order, and leaves the others. Layer by layer too.
+    pub(crate) fn leave(&mut self, rows: &[usize]) -> Vec<Self> {
+        if let ([0], [0]) = (rows, self.starts.as_slice()) {
+            return vec![std::mem::take(self)];
+        }
+        let len = self.len;
+        let (gone, stay): (Vec<usize>, Vec<usize>) =
+            (0..self.sequences()).partition(|row| rows.contains(row));
+        // What lies before all that stay goes too.
+        let first = stay
+            .iter()
+            .map(|row| self.starts[*row])
+            .min()
+            .unwrap_or(len);
+        let mut left: Vec<Vec<LayerCache>> = gone.iter().map(|_| Vec::new()).collect();
+        let mut layers = Vec::new();
+        for layer in std::mem::take(&mut self.layers) {
+            for (row, left) in gone.iter().zip(&mut left) {
+                let copy = |all: &Tensor<4>| {
+                    let start = self.starts[*row];
+                    copied(all, *row..row + 1, start..len, (len - start).max(1))
+                };
+                left.push(LayerCache {
+                    keys: copy(&layer.keys),
+                    values: copy(&layer.values),
+                });
+            }
+            if !stay.is_empty() {
+                let keep = |all: Tensor<4>| {
+                    let columns = all.dims()[2] - first;
+                    let row =
+                        |row: &usize| all.clone().narrow(0, *row, 1).narrow(2, first, columns);
+                    Tensor::cat(stay.iter().map(row).collect(), 0)
+                };
+                layers.push(LayerCache {
+                    keys: keep(layer.keys),
+                    values: keep(layer.values),
+                });
+            }
+        }
+        let caches = left.into_iter().zip(&gone);
+        let caches = caches.map(|(layers, row)| Self::single(layers, len - self.starts[*row]));
+        let caches = caches.collect();
+        *self = Self {
+            layers,
+            len: len - first,
+            starts: stay.iter().map(|row| self.starts[*row] - first).collect(),
+            padding: None,
+        };
+        caches
+    }
+}
+
+/// Columns of some rows in a new tensor of `capacity` columns, zeros after them.
+fn copied(
+    all: &Tensor<4>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    capacity: usize,
+) -> Tensor<4> {
+    let [_, heads, _, width] = all.dims();
+    let shape = [rows.len(), heads, capacity, width];
+    let empty = Tensor::zeros(shape, (&all.device(), all.dtype()));
+    if columns.is_empty() {
+        return empty;
+    }
+    empty.slice_assign(
+        [0..rows.len(), 0..heads, 0..columns.len(), 0..width],
+        all.clone().slice([rows, 0..heads, columns, 0..width]),
+    )
+}
+
+/// Single sequences as rows of one tensor, each with its end at column `len`.
+fn aligned(singles: Vec<Tensor<4>>, lens: &[usize], len: usize, capacity: usize) -> Tensor<4> {
+    let Some(first) = singles.first() else {
+        return Tensor::zeros([0; 4], &Device::default());
+    };
+    let [_, heads, _, width] = first.dims();
+    let shape = [lens.len(), heads, capacity, width];
+    let mut all = Tensor::zeros(shape, (&first.device(), first.dtype()));
+    for (row, (single, own)) in singles.into_iter().zip(lens).enumerate() {
+        if *own > 0 {
+            let range = [row..row + 1, 0..heads, len - own..len, 0..width];
+            all = all.slice_assign(range, single.narrow(2, 0, *own));
+        }
+    }
+    all
 }

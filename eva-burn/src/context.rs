@@ -8,18 +8,22 @@ use crate::input::{Grid, Patches};
 use crate::model::Qwen25Vl;
 use crate::rope::{Position, positions};
 
+pub use crate::joined::Joined;
+
 /// The tokens and pictures one model has read, with their keys and values.
 ///
 /// Reading goes on where it stopped; [`keep_prefix`](Self::keep_prefix) goes back to the longest
 /// prefix shared with another conversation, so that nothing is computed twice.
 #[derive(Debug)]
 pub struct Context {
-    cache: KvCache,
+    pub(crate) cache: KvCache,
     tokens: Vec<u32>,
     positions: Vec<Position>,
     /// Position of the next text token.
     next: u32,
     pictures: Vec<u64>,
+    /// Tokens that the cache may have room for.
+    most: usize,
 }
 
 /// Tokens with their pictures: what a model is given to read.
@@ -41,9 +45,36 @@ pub struct Picture {
 }
 
 impl Picture {
-    fn grid(&self) -> Option<Grid> {
-        self.patches.grids.first().copied()
+    fn mark(&self) -> Mark {
+        Mark {
+            hash: self.hash,
+            grid: self.patches.grids.first().copied(),
+        }
     }
+}
+
+/// What tells a picture from others, without its patches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Mark {
+    /// A hash of its pixels.
+    pub(crate) hash: u64,
+    /// Its size in patches.
+    pub(crate) grid: Option<Grid>,
+}
+
+impl Mark {
+    /// Tokens that it takes.
+    pub(crate) fn tokens(&self, config: &ModelConfig) -> usize {
+        let merge = config.vision.spatial_merge_size;
+        self.grid.map_or(0, |grid| grid.tokens(merge))
+    }
+}
+
+/// How far a prompt is that of a [`Context`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Shared {
+    pub(crate) tokens: usize,
+    pub(crate) pictures: usize,
 }
 
 impl Context {
@@ -51,11 +82,12 @@ impl Context {
     #[must_use]
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
         Self {
-            cache: KvCache::new(1, 256, &config.text, device),
+            cache: KvCache::new(&config.text, device),
             tokens: Vec::new(),
             positions: Vec::new(),
             next: 0,
             pictures: Vec::new(),
+            most: config.text.max_position_embeddings,
         }
     }
 
@@ -65,25 +97,32 @@ impl Context {
         &self.tokens
     }
 
+    /// Takes no more memory than that of `tokens` tokens, where they suffice.
+    pub(crate) fn limit(&mut self, tokens: usize) {
+        self.most = tokens;
+    }
+
     /// Forgets all but the longest prefix that `prompt` shares: equal tokens and equal pictures. At
     /// least one token of `prompt` is left to read. Returns the tokens and pictures kept.
     pub fn keep_prefix(&mut self, prompt: &Prompt, config: &ModelConfig) -> (usize, usize) {
-        let merge = config.vision.spatial_merge_size;
-        let equal = prompt
-            .tokens
-            .iter()
-            .zip(&self.tokens)
-            .take_while(|(new, old)| new == old)
-            .count()
-            .min(prompt.tokens.len().saturating_sub(1));
+        let marks: Vec<Mark> = prompt.pictures.iter().map(Picture::mark).collect();
+        let shared = self.shared(&prompt.tokens, &marks, config);
+        self.keep(shared);
+        (shared.tokens, shared.pictures)
+    }
+
+    /// The longest prefix that both have; at least one of `tokens` is left to read.
+    pub(crate) fn shared(&self, tokens: &[u32], pictures: &[Mark], config: &ModelConfig) -> Shared {
+        let pairs = tokens.iter().zip(&self.tokens);
+        let equal = pairs.take_while(|(new, old)| new == old).count();
+        let equal = equal.min(tokens.len().saturating_sub(1));
         let (mut index, mut picture) = (0, 0);
         while index < equal {
-            let next = prompt
-                .pictures
+            let next = pictures
                 .get(picture)
-                .filter(|_| prompt.tokens[index] == config.image_token_id);
+                .filter(|_| tokens[index] == config.image_token_id);
             if let Some(next) = next {
-                let end = index + next.grid().map_or(0, |grid| grid.tokens(merge)).max(1);
+                let end = index + next.tokens(config).max(1);
                 if end > equal || self.pictures.get(picture) != Some(&next.hash) {
                     break;
                 }
@@ -93,17 +132,34 @@ impl Context {
                 index += 1;
             }
         }
-        self.cache.truncate(index);
-        self.tokens.truncate(index);
-        self.positions.truncate(index);
-        self.pictures.truncate(picture);
-        self.next = self
-            .positions
-            .iter()
-            .flatten()
-            .max()
-            .map_or(0, |largest| largest + 1);
-        (index, picture)
+        Shared {
+            tokens: index,
+            pictures: picture,
+        }
+    }
+
+    /// Forgets what follows.
+    pub(crate) fn keep(&mut self, shared: Shared) {
+        self.cache.truncate(shared.tokens);
+        self.tokens.truncate(shared.tokens);
+        self.positions.truncate(shared.tokens);
+        self.pictures.truncate(shared.pictures);
+        let largest = self.positions.iter().flatten().max();
+        self.next = largest.map_or(0, |largest| largest + 1);
+    }
+
+    /// Another context that has read as much.
+    pub(crate) fn fork(&self, shared: Shared) -> Self {
+        let mut fork = Self {
+            cache: self.cache.prefix(shared.tokens),
+            tokens: self.tokens[..shared.tokens].to_vec(),
+            positions: self.positions[..shared.tokens].to_vec(),
+            next: 0,
+            pictures: self.pictures[..shared.pictures].to_vec(),
+            most: self.most,
+        };
+        fork.keep(shared);
+        fork
     }
 
     /// Reads new tokens with their pictures and returns the scores of the token after them.
@@ -119,8 +175,7 @@ impl Context {
         device: &Device,
     ) -> Option<Tensor<2>> {
         let hidden = self.read_all(model, tokens, pictures, config, device)?;
-        let last = hidden.narrow(1, tokens.len() - 1, 1);
-        Some(model.logits(last.squeeze_dim::<2>(1)))
+        Some(scores(model, hidden))
     }
 
     /// As [`read`](Self::read), with the final hidden states of all new tokens.
@@ -142,20 +197,58 @@ impl Context {
         for picture in pictures {
             patches.append(&picture.patches);
         }
+        let features = (!pictures.is_empty()).then(|| model.see(&patches, config, device));
+        let marks: Vec<Mark> = pictures.iter().map(Picture::mark).collect();
+        Some(self.read_seen(model, tokens, &marks, features, config))
+    }
+
+    /// As [`read_all`](Self::read_all), of at least one token, with pictures' features instead of
+    /// their patches.
+    pub(crate) fn read_seen(
+        &mut self,
+        model: &Qwen25Vl,
+        tokens: &[u32],
+        pictures: &[Mark],
+        features: Option<Tensor<2>>,
+        config: &ModelConfig,
+    ) -> Tensor<3> {
         let merge = config.vision.spatial_merge_size;
-        let (mut places, count) = positions(tokens, &patches.grids, config.image_token_id, merge);
+        let grids: Vec<Grid> = pictures.iter().filter_map(|picture| picture.grid).collect();
+        let (mut places, count) = positions(tokens, &grids, config.image_token_id, merge);
         for place in places.iter_mut().flatten() {
             *place += self.next;
         }
-        let features = (!pictures.is_empty()).then(|| model.see(&patches, config, device));
         let embeddings = model.embed(&[tokens], features, config);
-        self.cache.reserve(tokens.len());
+        self.cache
+            .reserve(tokens.len(), self.most, embeddings.dtype());
         let hidden = model.decode(embeddings, &[&places], config, Some(&mut self.cache));
         self.tokens.extend_from_slice(tokens);
         self.positions.append(&mut places);
-        self.pictures
-            .extend(pictures.iter().map(|picture| picture.hash));
+        let hashes = pictures.iter().map(|picture| picture.hash);
+        self.pictures.extend(hashes);
         self.next += count;
-        Some(hidden)
+        hidden
     }
+
+    /// The place of the next text token.
+    pub(crate) fn place(&self) -> Position {
+        [self.next; 3]
+    }
+
+    /// Counts a text token as read, which was read together with those of other contexts.
+    pub(crate) fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+        self.positions.push(self.place());
+        self.next += 1;
+    }
+}
+
+/// Scores of the token after the last one.
+///
+/// # Shapes
+/// - hidden: `[batch, new, hidden]`
+/// - returned: `[batch, vocab]`
+pub(crate) fn scores(model: &Qwen25Vl, hidden: Tensor<3>) -> Tensor<2> {
+    let new = hidden.dims()[1];
+    model.logits(hidden.narrow(1, new - 1, 1).squeeze_dim::<2>(1))
 }

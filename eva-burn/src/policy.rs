@@ -1,18 +1,16 @@
 //! [`BurnPolicy`]: Qwen2.5-VL as the agent's policy.
 
-use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use burn::tensor::Device;
-use eva_core::{Message, Part, Pixels, Policy, Usage};
 
+use crate::cache::kv_values_per_token;
 use crate::chat::{Chat, ChatError};
 use crate::config::{ConfigError, GenerationConfig, ImageConfig, ModelConfig};
-use crate::context::{Context, Picture, Prompt};
-use crate::input::{ImageError, Patches};
+use crate::features::Features;
 use crate::model::Qwen25Vl;
 use crate::sample::{Sampler, Sampling};
+use crate::slots::Slots;
 use crate::weights::{Precision, WeightsError};
 
 /// Why a model directory could not be loaded.
@@ -38,53 +36,36 @@ pub enum LoadError {
     Weights(#[from] WeightsError),
 }
 
-/// Why a reply could not be generated.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GenerateError {
-    /// The conversation could not be encoded.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
-    /// The device failed.
-    #[error("the device failed: {0}")]
-    Device(String),
-    /// A picture could not be read.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The conversation is longer than the model can read.
-    #[error(
-        "the conversation has {tokens} tokens, the model reads {limit}; ask a shorter question, or fewer or smaller frames"
-    )]
-    TooLong {
-        /// Tokens of the conversation.
-        tokens: usize,
-        /// The model's limit.
-        limit: usize,
-    },
-    /// The sink refused text.
-    #[error("the reply could not be written")]
-    Write(#[from] fmt::Error),
-}
-
-/// Qwen2.5-VL on a Burn device, generating one reply at a time.
+/// Qwen2.5-VL on a Burn device, which continues one conversation or several at once
+/// ([`generate_with`](Self::generate_with)).
 ///
-/// Keys and values of the conversation are kept between calls: a call computes only what follows
-/// the longest prefix that it shares with the last one.
+/// Keys and values of conversations are kept between calls: a call computes only what follows the
+/// longest prefix that it shares with one of them. Features of recent pictures are kept too, for
+/// prompts whose text changed before a picture.
 #[derive(Debug)]
 pub struct BurnPolicy {
-    model: Qwen25Vl,
-    config: ModelConfig,
-    images: ImageConfig,
-    chat: Chat,
-    eos: Vec<u32>,
-    sampler: Sampler,
-    max_new_tokens: usize,
-    device: Device,
-    context: Context,
+    pub(crate) model: Qwen25Vl,
+    pub(crate) config: ModelConfig,
+    pub(crate) images: ImageConfig,
+    pub(crate) chat: Chat,
+    pub(crate) eos: Vec<u32>,
+    pub(crate) sampler: Sampler,
+    pub(crate) max_new_tokens: usize,
+    pub(crate) device: Device,
+    pub(crate) slots: Slots,
+    pub(crate) features: Features,
+    /// Bytes that keys and values may take.
+    pub(crate) kv_limit: Option<u64>,
+    pub(crate) kv_bytes_per_token: u64,
 }
 
 /// New tokens a turn may take (the published setting).
 pub const MAX_NEW_TOKENS: usize = 2048;
+
+/// Bytes of pictures' features that are kept between calls, unless
+/// [`BurnPolicy::with_feature_cache`] says otherwise: those of some 16,000 merged patches of the 3B
+/// model in `f32`.
+pub const FEATURE_CACHE_BYTES: u64 = 128 << 20;
 
 impl BurnPolicy {
     /// Loads a Hugging Face directory of a Qwen2.5-VL model.
@@ -131,6 +112,8 @@ impl BurnPolicy {
         if eos.is_empty() {
             eos.extend(chat.token_id("<|im_end|>"));
         }
+        // Keys and values are of the type that comes out of the embeddings.
+        let bytes = model.embed(&[&[0]], None, &config).dtype().size() as u64;
         Self {
             model,
             images,
@@ -139,7 +122,10 @@ impl BurnPolicy {
             sampler: Sampler::new(Sampling::Greedy, generation.repetition_penalty),
             max_new_tokens: MAX_NEW_TOKENS,
             device: device.clone(),
-            context: Context::new(&config, device),
+            slots: Slots::new(1),
+            features: Features::new(FEATURE_CACHE_BYTES),
+            kv_limit: None,
+            kv_bytes_per_token: kv_values_per_token(&config.text) * bytes,
             config,
         }
     }
@@ -164,89 +150,48 @@ impl BurnPolicy {
         self
     }
 
+    /// Lets keys and values take no more than so many bytes, all conversations together (by default
+    /// there is no limit). Where it would be exceeded, the contexts that were used the longest ago are
+    /// forgotten, fewer conversations of a batch run at a time, and one that has no room even alone
+    /// fails with [`GenerateError::Memory`](crate::GenerateError::Memory) before anything is computed.
+    /// [`kv_bytes_per_token`](crate::kv_bytes_per_token) says what a token takes.
+    #[must_use]
+    pub fn with_kv_limit(mut self, bytes: u64) -> Self {
+        self.kv_limit = Some(bytes);
+        self
+    }
+
+    /// Keeps the contexts of this many conversations (default 1), for hosts that take turns between
+    /// several. A batch keeps all of its own, however many they are.
+    #[must_use]
+    pub fn with_kept_conversations(mut self, count: usize) -> Self {
+        self.slots = Slots::new(count);
+        self
+    }
+
+    /// Keeps the features of recent pictures within this many bytes (default
+    /// [`FEATURE_CACHE_BYTES`]); 0 keeps none.
+    #[must_use]
+    pub fn with_feature_cache(mut self, bytes: u64) -> Self {
+        self.features = Features::new(bytes);
+        self
+    }
+
+    /// Forgets all conversations and pictures, and frees their memory.
+    pub fn forget(&mut self) {
+        self.slots.clear();
+        self.features.clear();
+    }
+
+    /// Bytes that the keys and values of the kept conversations take.
+    #[must_use]
+    pub fn kv_bytes(&self) -> u64 {
+        self.slots.bytes()
+    }
+
     /// The model's configuration.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
-    }
-
-    /// The conversation's tokens and pictures.
-    fn prompt<P: Pixels>(&self, conversation: &[Message<'_, P>]) -> Result<Prompt, GenerateError> {
-        let merge = self.config.vision.spatial_merge_size;
-        let mut pictures = Vec::new();
-        let mut counts = Vec::new();
-        for part in conversation.iter().flat_map(|message| message.parts) {
-            if let Part::Image(image) = part {
-                let mut patches = Patches::default();
-                patches.push(*image, &self.images, &self.config.vision)?;
-                counts.extend(patches.grids.iter().map(|grid| grid.tokens(merge)));
-                let mut hasher = DefaultHasher::new();
-                (image.width(), image.height(), image.rgb()).hash(&mut hasher);
-                pictures.push(Picture {
-                    patches,
-                    hash: hasher.finish(),
-                });
-            }
-        }
-        let tokens = self.chat.encode(conversation, &counts)?;
-        let limit = self.config.text.max_position_embeddings;
-        if tokens.is_empty() || tokens.len() >= limit {
-            return Err(GenerateError::TooLong {
-                tokens: tokens.len(),
-                limit,
-            });
-        }
-        Ok(Prompt { tokens, pictures })
-    }
-}
-
-impl<P: Pixels> Policy<P> for BurnPolicy {
-    type Error = GenerateError;
-
-    fn generate(
-        &mut self,
-        conversation: &[Message<'_, P>],
-        reply: &mut dyn fmt::Write,
-    ) -> Result<Usage, GenerateError> {
-        let prompt = self.prompt(conversation)?;
-        let (config, device) = (&self.config, &self.device);
-        let (cached, pictures) = self.context.keep_prefix(&prompt, config);
-        let mut scores = self.context.read(
-            &self.model,
-            &prompt.tokens[cached..],
-            &prompt.pictures[pictures..],
-            config,
-            device,
-        );
-        let limit = config.text.max_position_embeddings;
-        let mut generated: Vec<u32> = Vec::new();
-        let mut written = 0;
-        while let Some(next) = scores {
-            let mut logits: Vec<f32> = next
-                .try_into_vec_as::<f32>()
-                .map_err(|error| GenerateError::Device(error.to_string()))?;
-            let token = self.sampler.next(&mut logits, self.context.tokens());
-            generated.push(token);
-            if self.eos.contains(&token) {
-                break;
-            }
-            // A character may be spread over several tokens: write up to the last whole one.
-            let text = self.chat.decode(&generated)?;
-            if !text.ends_with('\u{FFFD}') && text.len() > written {
-                reply.write_str(text.get(written..).unwrap_or_default())?;
-                written = text.len();
-            }
-            if generated.len() >= self.max_new_tokens || self.context.tokens().len() + 1 >= limit {
-                break;
-            }
-            scores = self
-                .context
-                .read(&self.model, &[token], &[], config, device);
-        }
-        Ok(Usage {
-            prompt: prompt.tokens.len() as u32,
-            cached: cached as u32,
-            completion: generated.len() as u32,
-        })
     }
 }

@@ -29,6 +29,8 @@ pub struct Sampler {
     sampling: Sampling,
     penalty: f32,
     rng: ChaCha8Rng,
+    /// A bit for each token that was seen, made anew for each choice.
+    marks: Vec<u64>,
 }
 
 impl Sampler {
@@ -43,6 +45,19 @@ impl Sampler {
             sampling,
             penalty,
             rng: ChaCha8Rng::seed_from_u64(seed),
+            marks: Vec::new(),
+        }
+    }
+
+    /// A sampler of the same kind whose draws are its own. Each call gives another one; the same calls
+    /// after the same seed give the same ones.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self {
+            sampling: self.sampling,
+            penalty: self.penalty,
+            rng: ChaCha8Rng::seed_from_u64(self.rng.random()),
+            marks: Vec::new(),
         }
     }
 
@@ -56,10 +71,17 @@ impl Sampler {
     /// once, as transformers and vLLM do).
     pub fn next(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {
         if self.penalty != 1.0 {
-            let mut seen = seen.to_vec();
-            seen.sort_unstable();
-            seen.dedup();
-            for token in seen {
+            self.marks.clear();
+            self.marks.resize(logits.len().div_ceil(64), 0);
+            for &token in seen {
+                let Some(marks) = self.marks.get_mut(token as usize / 64) else {
+                    continue;
+                };
+                let (before, mark) = (*marks, 1 << (token % 64));
+                *marks |= mark;
+                if before & mark != 0 {
+                    continue;
+                }
                 if let Some(score) = logits.get_mut(token as usize) {
                     *score = if *score > 0.0 {
                         *score / self.penalty

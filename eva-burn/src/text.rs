@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::attention::{Reach, attend};
+use crate::attention::{Reach, attend_padded};
 use crate::cache::KvCache;
 use crate::config::TextConfig;
 use crate::layers::{RmsNorm, SwiGlu};
@@ -140,11 +140,11 @@ impl SelfAttention {
         let query = rotary.apply(split(self.q_proj.forward(x.clone()), self.heads));
         let keys = rotary.apply(split(self.k_proj.forward(x.clone()), self.kv_heads));
         let values = split(self.v_proj.forward(x), self.kv_heads);
-        let (keys, values) = match cache {
-            Some((cache, layer)) => cache.append(layer, keys, values),
-            None => (keys, values),
+        let (padding, (keys, values)) = match cache {
+            Some((cache, layer)) => (cache.padding(), cache.append(layer, keys, values)),
+            None => (None, (keys, values)),
         };
-        let mixed = attend(query, keys, values, Reach::Causal);
+        let mixed = attend_padded(query, keys, values, Reach::Causal, padding);
         let width = self.heads * mixed.dims()[3];
         self.o_proj
             .forward(mixed.swap_dims(1, 2).reshape([batch, tokens, width]))

@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use eva_burn::config::{GenerationConfig, ImageConfig};
-use eva_burn::context::{Context, Picture};
+use eva_burn::context::{Context, Joined, Picture};
 use eva_burn::input::Grid;
 use eva_burn::rope::positions;
 use eva_burn::sample::{Sampler, Sampling};
@@ -197,6 +197,161 @@ fn two_hundred_greedy_tokens_with_a_penalty_match() {
             seen = &[];
         }
         assert_eq!(generated, expected, "{}", shape.name);
+    }
+}
+
+/// A prompt with its pictures: part of the reference's.
+struct Part<'a> {
+    tokens: &'a [u32],
+    pictures: &'a [Picture],
+}
+
+/// Greedy tokens, and the scores that each of them was chosen by.
+type Generated = (Vec<u32>, Vec<Vec<f32>>);
+
+impl Shape {
+    /// The whole prompt, the text before the first picture, and as far as the first picture: three
+    /// lengths, and pictures of three counts, where the shape has several.
+    fn parts(&self, tokens: &'_ [u32]) -> Vec<(usize, usize)> {
+        let image = |token: &u32| *token == self.config.image_token_id;
+        let first = tokens.iter().position(image).unwrap();
+        let after = first + tokens[first..].iter().take_while(|id| image(id)).count();
+        let merge = self.config.vision.spatial_merge_size;
+        let one = self.pictures[0].patches.grids[0].tokens(merge);
+        assert!(first + one <= after);
+        vec![
+            (tokens.len(), self.pictures.len()),
+            (first, 0),
+            (first + one, 1),
+        ]
+    }
+
+    fn sampler(&self) -> Sampler {
+        let generation = GenerationConfig::load(&self.dir).unwrap();
+        Sampler::new(Sampling::Greedy, generation.repetition_penalty)
+    }
+
+    fn alone(&self, model: &Qwen25Vl, part: &Part<'_>, count: usize, device: &Device) -> Generated {
+        let mut sampler = self.sampler();
+        let mut context = Context::new(&self.config, device);
+        let mut generated = Generated::default();
+        let mut scores = context.read(model, part.tokens, part.pictures, &self.config, device);
+        while generated.0.len() < count {
+            let mut values: Vec<f32> = scores.unwrap().try_into_vec_as().unwrap();
+            generated.1.push(values.clone());
+            let next = sampler.next(&mut values, context.tokens());
+            generated.0.push(next);
+            scores = context.read(model, &[next], &[], &self.config, device);
+        }
+        generated
+    }
+
+    /// The same together; each leaves after its own count of tokens.
+    fn together(
+        &self,
+        model: &Qwen25Vl,
+        parts: &[Part<'_>],
+        counts: &[usize],
+        device: &Device,
+    ) -> Vec<Generated> {
+        let mut samplers: Vec<Sampler> = parts.iter().map(|_| self.sampler()).collect();
+        let mut generated: Vec<Generated> = parts.iter().map(|_| Generated::default()).collect();
+        let mut contexts = Vec::new();
+        for (row, part) in parts.iter().enumerate() {
+            let mut context = Context::new(&self.config, device);
+            let scores = context.read(model, part.tokens, part.pictures, &self.config, device);
+            let mut values: Vec<f32> = scores.unwrap().try_into_vec_as().unwrap();
+            generated[row].1.push(values.clone());
+            let next = samplers[row].next(&mut values, context.tokens());
+            generated[row].0.push(next);
+            contexts.push(context);
+        }
+        let mut rows: Vec<usize> = (0..parts.len()).collect();
+        let mut joined = Joined::new(contexts, 4096);
+        assert!(
+            joined.read(model, &[1], &self.config).is_none(),
+            "one for each"
+        );
+        while !rows.is_empty() {
+            let next: Vec<u32> = rows
+                .iter()
+                .map(|row| *generated[*row].0.last().unwrap())
+                .collect();
+            let scores = joined.read(model, &next, &self.config).unwrap();
+            let scores: Vec<f32> = scores.try_into_vec_as().unwrap();
+            let vocab = scores.len() / rows.len();
+            for (place, row) in rows.iter().enumerate() {
+                let mut values = scores[place * vocab..][..vocab].to_vec();
+                generated[*row].1.push(values.clone());
+                let seen = joined.contexts()[place].tokens();
+                let next = samplers[*row].next(&mut values, seen);
+                generated[*row].0.push(next);
+            }
+            let ended = |row: &usize| generated[*row].0.len() >= counts[*row];
+            let places: Vec<usize> = (0..rows.len())
+                .filter(|place| ended(&rows[*place]))
+                .collect();
+            for (place, context) in places.iter().zip(joined.leave(&places)) {
+                // What left goes on alone as if it had never been with the others.
+                let (row, mut context) = (rows[*place], context);
+                assert!(context.tokens().starts_with(parts[row].tokens));
+                let next = *generated[row].0.last().unwrap();
+                let scores = context.read(model, &[next], &[], &self.config, device);
+                let mut values: Vec<f32> = scores.unwrap().try_into_vec_as().unwrap();
+                generated[row].1.push(values.clone());
+                let next = samplers[row].next(&mut values, context.tokens());
+                generated[row].0.push(next);
+            }
+            let mut place = 0;
+            rows.retain(|_| {
+                place += 1;
+                !places.contains(&(place - 1))
+            });
+        }
+        generated
+    }
+
+    fn batch_matches(&self, device: &Device, counts: &[usize], tolerance: f32) {
+        let model = self.model(device, Precision::F32);
+        let tokens = self.reference.tokens();
+        let parts: Vec<Part<'_>> = self
+            .parts(&tokens)
+            .into_iter()
+            .map(|(tokens_of, pictures)| Part {
+                tokens: &tokens[..tokens_of],
+                pictures: &self.pictures[..pictures],
+            })
+            .collect();
+        let together = self.together(&model, &parts, counts, device);
+        for (row, (part, (tokens, scores))) in parts.iter().zip(&together).enumerate() {
+            let (expected, alone) = self.alone(&model, part, tokens.len(), device);
+            assert_eq!(*tokens, expected, "{}, row {row}", self.name);
+            for (step, (ours, alone)) in scores.iter().zip(&alone).enumerate() {
+                let name = format!("{} row {row} token {step}", self.name);
+                assert_close(&name, ours, alone, tolerance);
+            }
+        }
+        // And the whole prompt's as transformers generated them.
+        let expected = self.reference.i64("generated");
+        let ours: Vec<i64> = together[0].0.iter().map(|id| i64::from(*id)).collect();
+        assert_eq!(ours[..counts[0]], expected[..counts[0]], "{}", self.name);
+    }
+}
+
+#[test]
+fn a_batch_generates_what_each_does_alone() {
+    for shape in shapes() {
+        shape.batch_matches(&Device::flex(), &[200, 20, 90], 1e-4);
+    }
+}
+
+/// As `shapes_match_on_the_gpu`, of one shape and few tokens.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn a_batch_matches_on_the_gpu() {
+    let device = common::gpu();
+    for shape in shapes().iter().filter(|shape| shape.name == "gqa_7") {
+        shape.batch_matches(&device, &[5, 3, 4], 1e-4);
     }
 }
 

@@ -146,7 +146,7 @@ pub use conversation::{Conversation, NoQuestion, OwnedMessage, OwnedPart};
 #[cfg(feature = "alloc")]
 pub use image::{RgbImage, WrongLength};
 pub use outcome::{CallError, Outcome, StopReason, Tally};
-pub use policy::{Message, Part, Policy, Role, Usage};
+pub use policy::{Continuation, Message, Part, Policy, Role, Usage};
 #[cfg(feature = "alloc")]
 pub use report::{Report, SessionError, SessionResult};
 pub use rules::{FailedCalls, FrameLabels, OutsideWindow, Rules, VideoInfo};

@@ -97,6 +97,23 @@ pub struct Usage {
     pub completion: u32,
 }
 
+/// One of several conversations that a [`Policy`] continues together.
+pub struct Continuation<'a, P> {
+    /// The whole conversation so far.
+    pub conversation: &'a [Message<'a, P>],
+    /// Where the assistant's next message goes, as it is generated. A refusal ends this turn and no
+    /// other.
+    pub reply: &'a mut dyn fmt::Write,
+}
+
+impl<P> fmt::Debug for Continuation<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Continuation")
+            .field("messages", &self.conversation.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A multimodal model that continues a conversation.
 ///
 /// ```
@@ -142,6 +159,38 @@ pub trait Policy<P> {
         conversation: &[Message<'_, P>],
         reply: &mut dyn fmt::Write,
     ) -> Result<Usage, Self::Error>;
+
+    /// Continues several conversations. A policy that can do so at less cost than one after the other
+    /// overrides this; the replies are the same.
+    ///
+    /// `done` is given the place of each turn in `turns` as it ends, once and in any order, with its
+    /// usage or its error, which concerns that turn alone.
+    ///
+    /// ```
+    /// use eva_core::mock::ScriptedPolicy;
+    /// use eva_core::{Policy, Continuation};
+    ///
+    /// let mut policy = ScriptedPolicy::new(["<answer>A</answer>", "<answer>B</answer>"]);
+    /// let (mut first, mut second) = (String::new(), String::new());
+    /// let mut turns = [
+    ///     Continuation { conversation: &[], reply: &mut first },
+    ///     Continuation { conversation: &[], reply: &mut second },
+    /// ];
+    /// let mut failed = 0;
+    /// Policy::<()>::generate_batch(&mut policy, &mut turns, &mut |_, ended| {
+    ///     failed += usize::from(ended.is_err());
+    /// });
+    /// assert_eq!((first.as_str(), failed), ("<answer>A</answer>", 0));
+    /// ```
+    fn generate_batch(
+        &mut self,
+        turns: &mut [Continuation<'_, P>],
+        done: &mut dyn FnMut(usize, Result<Usage, Self::Error>),
+    ) {
+        for (place, turn) in turns.iter_mut().enumerate() {
+            done(place, self.generate(turn.conversation, turn.reply));
+        }
+    }
 }
 
 impl<P, T: Policy<P> + ?Sized> Policy<P> for &mut T {
@@ -153,5 +202,13 @@ impl<P, T: Policy<P> + ?Sized> Policy<P> for &mut T {
         reply: &mut dyn fmt::Write,
     ) -> Result<Usage, Self::Error> {
         (**self).generate(conversation, reply)
+    }
+
+    fn generate_batch(
+        &mut self,
+        turns: &mut [Continuation<'_, P>],
+        done: &mut dyn FnMut(usize, Result<Usage, Self::Error>),
+    ) {
+        (**self).generate_batch(turns, done);
     }
 }
