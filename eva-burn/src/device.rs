@@ -131,7 +131,11 @@ impl DeviceChoice {
         let attempt = || {
             let device = make();
             let sum = burn::tensor::Tensor::<1>::ones([2], &device).sum();
-            (sum.try_into_scalar::<f32>().ok() == Some(2.0)).then_some(device)
+            match sum.try_into_scalar::<f32>() {
+                Ok(2.0) => Ok(device),
+                Ok(other) => Err(format!("it computes 1 + 1 as {other}")),
+                Err(error) => Err(error.to_string()),
+            }
         };
         // The first panic says why, and it may be that of a thread of Burn's; the error says it, so
         // that none need be printed.
@@ -147,8 +151,8 @@ impl DeviceChoice {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
         std::panic::set_hook(hook);
         let reason = match result {
-            Ok(Some(device)) => return Ok(device),
-            Ok(None) => "it computes 1 + 1 wrongly".to_owned(),
+            Ok(Ok(device)) => return Ok(device),
+            Ok(Err(reason)) => first.get().cloned().unwrap_or(reason),
             Err(_) => first.get().cloned().unwrap_or_default(),
         };
         Err(DeviceError::Unavailable {
