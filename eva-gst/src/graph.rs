@@ -13,8 +13,8 @@ use crate::container::Container;
 use crate::error::is_picture;
 use crate::location::Location;
 
-/// Compressed pictures that the demuxer may read ahead of us.
-const AHEAD: u32 = 64;
+/// Compressed pictures that the demuxer may read ahead of us. A seek throws them away.
+pub(crate) const AHEAD: u32 = 16;
 
 /// Bytes from the beginning that are looked at for what GStreamer does not tell of a container.
 const HEAD: usize = 1 << 18;
