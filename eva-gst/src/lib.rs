@@ -25,6 +25,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod cache;
 mod cancel;
 mod choice;
