@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::graph::AHEAD;
+
 /// What reading this stream costs, as far as was measured. Plain numbers, so that what is planned
 /// with them depends on nothing else.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,16 +48,18 @@ impl Costs {
         let ahead = target.saturating_sub(start).max(0) as f64;
         let expected = (ahead / gop).floor() * gop;
         let packets = |time: f64| time.max(0.0) / self.frame.max(1.0);
+        // It throws away what was read ahead.
+        let seek = self.seek + f64::from(AHEAD) * self.read;
         let (reading, seeking) = if expected <= read_so_far {
             if !held {
                 // Its beginning must be read again.
                 return false;
             }
-            (0.0, self.seek + packets(read_so_far) * self.read)
+            (0.0, seek + packets(read_so_far) * self.read)
         } else if expected - read_so_far > FARTHEST {
             return false;
         } else {
-            (packets(expected - read_so_far) * self.read, self.seek)
+            (packets(expected - read_so_far) * self.read, seek)
         };
         reading <= seeking
     }
@@ -200,10 +204,11 @@ mod tests {
     #[test]
     fn within_a_gop_reading_on_wins_and_far_beyond_it_seeking() {
         let costs = Costs::default();
-        // GOPs of 5 s, 25 packets a second, a seek as dear as 15 packets.
+        // GOPs of 5 s, 25 packets a second, a seek as dear as 15 packets and the 16 read ahead.
         assert!(costs.reads_on(0, SECOND, 4 * SECOND, true));
         assert!(costs.reads_on(0, 49 * SECOND / 10, 6 * SECOND, true));
-        assert!(!costs.reads_on(0, SECOND, 6 * SECOND, true));
+        assert!(!costs.reads_on(0, 3 * SECOND, 6 * SECOND, true));
+        assert!(costs.reads_on(0, 4 * SECOND, 6 * SECOND, true));
         // It is longer than expected: what follows is expected to belong to it too.
         assert!(costs.reads_on(0, 20 * SECOND, 30 * SECOND, true));
         assert!(!costs.reads_on(0, 20 * SECOND, 45 * SECOND, true));
@@ -218,8 +223,8 @@ mod tests {
             gop: 40e6,
             ..Costs::default()
         };
-        assert!(all_keys.reads_on(0, 0, SECOND / 2, true));
-        assert!(!all_keys.reads_on(0, 0, SECOND, true));
+        assert!(all_keys.reads_on(0, 0, SECOND, true));
+        assert!(!all_keys.reads_on(0, 0, 2 * SECOND, true));
         let far_server = Costs {
             seek: 50e6,
             ..all_keys
