@@ -40,6 +40,7 @@ mod engine;
 mod error;
 mod frame;
 mod graph;
+mod index;
 mod location;
 mod options;
 mod output;
