@@ -14,7 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use cpu_time::ProcessTime;
 use eva_core::{FrameSource, Pixels};
-use eva_gst::{GstOptions, GstSource};
+use eva_gst::{FrameRule, GstOptions, GstSource};
 
 /// What fetching frames costs.
 #[derive(Parser)]
@@ -33,6 +33,15 @@ struct Arguments {
     /// Decoder threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Choose frames as the published evaluation code does, which takes reading the whole file.
+    #[arg(long)]
+    published: bool,
+    /// A directory for what opening found out; the video is opened twice, so it is found there.
+    #[arg(long)]
+    index_dir: Option<std::path::PathBuf>,
+    /// Bytes of pictures kept for later rounds.
+    #[arg(long)]
+    cache_bytes: Option<usize>,
     /// `cargo bench` says this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -62,7 +71,14 @@ fn cost<T>(work: impl FnOnce() -> T) -> (T, [f64; 2]) {
 }
 
 fn run(video: &str, arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let options = GstOptions::new().with_threads(arguments.threads);
+    let mut options = GstOptions::new().with_threads(arguments.threads);
+    options.index_dir.clone_from(&arguments.index_dir);
+    if arguments.published {
+        options.rule = FrameRule::Published;
+    }
+    if let Some(bytes) = arguments.cache_bytes {
+        options.cache_bytes = bytes;
+    }
     let (first, first_open) = cost(|| GstSource::open_with(video, &options));
     // What only the first frame in a process costs is not meant.
     first?.frames_at(&[0.0], 64, 64, &mut |_| {})?;

@@ -10,18 +10,22 @@
 //! with the same processor time than one decoder of several threads.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 use gstreamer as gst;
 
 use crate::GstError;
+use crate::ahead::{Ahead, Job};
 use crate::decoder::{Decoder, Setup};
 use crate::options::DecoderChoice;
 use crate::planner::{Planner, Run};
 use crate::reader::Reader;
 use crate::worker::{Answer, Context, Lost, Shape, Worker};
+
+/// Runs that are gathered ahead for each worker.
+const AHEAD: usize = 4;
 
 /// Takes answers as they come, in order; with each, from when until when its picture is known to be
 /// on display.
@@ -38,13 +42,6 @@ pub(crate) struct Engine {
     main: Worker,
     /// Decode runs side by side; made when there are several for the first time.
     side: Vec<Worker>,
-}
-
-/// A run on its way to a worker.
-struct Job {
-    place: usize,
-    run: Run,
-    targets: Vec<i64>,
 }
 
 /// What a worker made of a job.
@@ -233,7 +230,6 @@ impl Engine {
         }
         let mut order = InOrder::default();
         let outcome = thread::scope(|scope| {
-            // Nothing is gathered before a worker is free: few packets are held at a time.
             let (jobs, take) = sync_channel::<Job>(0);
             let (give, done) = channel::<Done>();
             let take = Arc::new(Mutex::new(take));
@@ -284,32 +280,48 @@ impl Engine {
         order: &mut InOrder,
         sink: Sink<'_>,
     ) -> Result<Option<Run>, GstError> {
+        let mut ahead = Ahead::new(AHEAD * self.threads());
         let mut rest = targets;
         let mut next = Some(first);
         let mut given = 0;
-        let mut left = None;
-        while let Some(&target) = rest.first() {
-            let mut run = match next.take() {
-                Some(run) => run,
-                None => self.gather(rest, target)?,
-            };
-            if run.unfinished || run.resumed {
-                left = Some(run);
-                break;
+        // A run that cannot be decoded apart, or an error: after what was gathered before it.
+        let mut left = Ok(None);
+        loop {
+            while !ahead.complete && ahead.has_room() {
+                let gathered = match (next.take(), rest.first()) {
+                    (_, None) => Ok(None),
+                    (Some(run), _) => Ok(Some(run)),
+                    (None, Some(target)) => self.gather(rest, *target).map(Some),
+                };
+                let mut run = match gathered {
+                    Ok(Some(run)) if !run.unfinished && !run.resumed => run,
+                    other => {
+                        left = other;
+                        ahead.complete = true;
+                        break;
+                    }
+                };
+                let (covered, beyond) = rest.split_at(run.covered.min(rest.len()));
+                rest = beyond;
+                run.covered = covered.len();
+                ahead.push(Job::new(given, run, covered.to_vec()));
+                given += 1;
+                ahead.complete = rest.is_empty();
+                // No worker is to wait while more is gathered.
+                if !ahead.complete
+                    && let Some(job) = ahead.pop()
+                    && let Err(TrySendError::Full(job)) = jobs.try_send(job)
+                {
+                    ahead.put_back(job);
+                }
             }
-            let (covered, beyond) = rest.split_at(run.covered.min(rest.len()));
-            rest = beyond;
-            run.covered = covered.len();
-            let job = Job {
-                place: given,
-                run,
-                targets: covered.to_vec(),
+            let Some(job) = ahead.pop() else {
+                break;
             };
             if jobs.send(job).is_err() {
                 order.broken = true;
                 break;
             }
-            given += 1;
             while let Ok(result) = done.try_recv() {
                 order.take(result, sink)?;
             }
@@ -323,7 +335,8 @@ impl Engine {
                 Err(_) => order.broken = true,
             }
         }
-        Ok(left)
+        // What comes after a broken run is fetched another way, errors included.
+        if order.broken { Ok(None) } else { left }
     }
 }
 

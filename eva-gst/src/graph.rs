@@ -13,8 +13,8 @@ use crate::container::Container;
 use crate::error::is_picture;
 use crate::location::Location;
 
-/// Compressed pictures that the demuxer may read ahead of us.
-const AHEAD: u32 = 64;
+/// Compressed pictures that the demuxer may read ahead of us. A seek throws them away.
+pub(crate) const AHEAD: u32 = 16;
 
 /// Bytes from the beginning that are looked at for what GStreamer does not tell of a container.
 const HEAD: usize = 1 << 18;
@@ -189,12 +189,14 @@ pub(crate) fn remote(
             package: "gstreamer1.0-plugins-good".to_owned(),
         }
     })?;
-    // Seconds, as the HTTP sources have it.
+    // Seconds, as the HTTP sources have it. Well after our own patience is over: a source that gives
+    // up at the same moment connects anew, and says meanwhile that it cannot be read in parts.
     let kind = source
         .find_property("timeout")
         .map(|spec| spec.value_type());
     if kind == Some(u32::static_type()) {
-        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        let seconds = timeout.as_secs().saturating_mul(2).saturating_add(5);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         source.set_property("timeout", seconds.clamp(1, 3600));
     }
     if let Some(pad) = source.static_pad("src") {

@@ -25,10 +25,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod cache;
 mod cancel;
 mod choice;
 mod container;
+mod costs;
 mod decoder;
 mod deep;
 mod delivery;
@@ -38,12 +40,14 @@ mod engine;
 mod error;
 mod frame;
 mod graph;
+mod index;
 mod location;
 mod options;
 mod output;
 mod packet;
 mod pipeline;
 mod pipelined;
+mod plan;
 mod planner;
 mod reader;
 mod reorder;

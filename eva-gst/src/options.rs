@@ -1,6 +1,7 @@
 //! What a caller may choose: [`GstOptions`], [`FrameRule`], [`DecoderChoice`].
 
 use core::time::Duration;
+use std::path::PathBuf;
 
 use crate::CancelHandle;
 
@@ -65,6 +66,15 @@ pub struct GstOptions {
     /// it is deleted with the source. Off by default: then such a server is an error,
     /// [`GstError::NoRanges`](crate::GstError::NoRanges).
     pub download: bool,
+    /// A directory for what opening a file found out of it, so that opening it again is cheaper;
+    /// none, the default, keeps nothing on disk.
+    ///
+    /// It pays where all of a file is read to open it: with [`FrameRule::Published`], and for MP4
+    /// files in fragments. Such a file of two hours opens in milliseconds instead of a second.
+    /// One small file is kept for each video (8 bytes a frame where all is read), found by the
+    /// video's path and good for as long as its size and time of change are the same. The directory
+    /// is made if need be and can be emptied at any time. Videos from servers are not kept.
+    pub index_dir: Option<PathBuf>,
     /// Which decoder element decodes.
     pub decoder: DecoderChoice,
     /// Stops calls of the source, its opening included; by default the source makes its own.
@@ -79,6 +89,7 @@ impl Default for GstOptions {
             cache_bytes: 256 << 20,
             threads: 0,
             download: false,
+            index_dir: None,
             decoder: DecoderChoice::default(),
             cancel: None,
         }
@@ -133,6 +144,13 @@ impl GstOptions {
     #[must_use]
     pub fn with_download(mut self, download: bool) -> Self {
         self.download = download;
+        self
+    }
+
+    /// Sets the directory for what opening a file found out of it.
+    #[must_use]
+    pub fn with_index_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.index_dir = Some(directory.into());
         self
     }
 

@@ -2,6 +2,8 @@
 
 use gstreamer as gst;
 
+use crate::plan::Unit;
+
 /// A compressed picture with its place in the video. Times are nanoseconds of stream time, which
 /// seeking does not change.
 #[derive(Debug, Clone)]
@@ -25,6 +27,17 @@ pub(crate) struct Packet {
     pub(crate) buffer: gst::Buffer,
     /// Their format.
     pub(crate) caps: gst::Caps,
+}
+
+impl Packet {
+    /// What is planned with.
+    pub(crate) fn unit(&self) -> Unit {
+        Unit {
+            time: self.time,
+            key: self.key,
+            reference: self.reference,
+        }
+    }
 }
 
 /// What the slices of a picture say about how others depend on it.

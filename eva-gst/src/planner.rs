@@ -1,19 +1,18 @@
-//! Which packets to decode for which times: [`Planner`].
+//! Reads ahead of the decoder as far as [`plan`](crate::plan) asks for, and cuts runs: [`Planner`].
 //!
 //! Times are answered in ascending order, one *run* at a time: the packets from one place where
-//! decoding can start up to the last target that shares it. The displayed picture is known from the
-//! packets' times alone, so nothing is decoded that no target needs, and no part of the video twice.
+//! decoding can start up to the last target that shares it. What belongs to a run is decided by the
+//! pure function; here is what it costs to know that: reading, seeking and holding packets.
 
 use std::collections::VecDeque;
 
 use crate::GstError;
+use crate::costs::Costs;
 use crate::packet::Packet;
+use crate::plan::{Known, Next, Part, Unit, passed, plan};
 
-/// A target this much further on (ns) is sought instead of read up to.
-const READ_ON: i64 = 5_000_000_000;
-
-/// H.264 allows 16 pictures to be reordered: after 17 that are shown later, no earlier one follows.
-const REORDER: usize = 17;
+/// Targets this close behind one (ns) are read up to with it, before it is planned anew.
+const TOGETHER: i64 = 1_000_000_000;
 
 /// A stream that marks keyframes without a clean break (open GOP) is entered this long before the
 /// target (ns), so that a keyframe lies between and what was lost at the entry is repaired.
@@ -35,6 +34,10 @@ pub(crate) trait Packets {
     fn restart(&mut self) -> Result<(), GstError>;
     /// Whether `seek` can be used.
     fn seekable(&self) -> bool;
+    /// Says that the place that was sought, in one seek or several, is reached.
+    fn arrived(&mut self);
+    /// What reading and seeking cost so far.
+    fn costs(&self) -> Costs;
 }
 
 /// Packets to decode together.
@@ -56,36 +59,22 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The packets that must be decoded. The others are leading pictures of the first, which refer
-    /// to pictures before it, and those that nothing refers to and nobody asked for.
+    /// The packets that must be decoded; all where the next run goes on from this one, because what
+    /// it asks for is not known yet.
     pub(crate) fn needed(&self) -> impl Iterator<Item = &Packet> {
         let begin = self.packets.first().filter(|_| !self.resumed);
         let begin = begin.map_or(i64::MIN, |packet| packet.time);
-        let skip = !self.unfinished;
         self.packets.iter().filter(move |packet| {
-            let wanted = self.wanted.binary_search(&packet.time).is_ok();
-            packet.time >= begin && (packet.reference || wanted || !skip)
+            let all = self.unfinished && packet.time >= begin;
+            all || packet.unit().is_needed(begin, &self.wanted)
         })
     }
 }
 
-/// What a place to start decoding means while reading on to a target at or after it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Starts {
-    /// What comes before it is not needed.
-    Cut,
-    /// Nothing: the run begins earlier on purpose.
-    Keep,
-    /// The target belongs to another run.
-    Split,
-}
-
 /// How a step towards a target ended.
 enum Reached {
-    /// All packets that could be shown at the target were read.
-    Settled,
-    /// A place to start decoding was found at or before the target: it belongs to another run.
-    Elsewhere,
+    /// Something more was read.
+    Further,
     /// Too much had to be held.
     Full,
 }
@@ -100,6 +89,8 @@ pub(crate) struct Planner {
     position: Option<i64>,
     /// The latest decode time read since the last seek.
     decode_position: Option<i64>,
+    /// The last place to start decoding read since the last seek.
+    start: Option<i64>,
     /// Nothing follows.
     ended: bool,
     /// The first packet of the window continues an unfinished run.
@@ -118,77 +109,89 @@ impl Planner {
         reader: &mut impl Packets,
         targets: &[i64],
     ) -> Result<Run, GstError> {
-        let mut run = Run {
-            resumed: self.resumed,
-            ..Run::default()
-        };
         let Some(&first) = targets.first() else {
-            return Ok(run);
+            return Ok(Run::default());
         };
         let before = self.before.take();
         if let Some(before) = before {
             self.window = self.find_start(reader, before)?.into();
             self.count_bytes();
-        } else if !run.resumed {
+        } else if !self.resumed {
             self.enter(reader, first)?;
         }
-        if self.window.is_empty() && !run.resumed {
-            return Ok(run);
+        if self.window.is_empty() && !self.resumed {
+            return Ok(Run::default());
         }
-        let mut end = 0;
-        let mut elsewhere = None;
-        for &target in targets {
-            let far = self.position.is_none_or(|at| target - at > READ_ON);
-            if run.covered > 0 && far && !self.ended && reader.seekable() {
-                let fresh = self.find_start(reader, target)?;
-                if !self.rejoin(reader, &fresh)? {
-                    elsewhere = Some(fresh);
-                    break;
+        let early = before.is_some();
+        loop {
+            let units: Vec<Unit> = self.window.iter().map(Packet::unit).collect();
+            let known = self.known(&units, early, reader.seekable());
+            let planned = plan(&known, targets, &reader.costs());
+            let complete = planned.parts.len() > 1;
+            let part = planned.parts.into_iter().next();
+            let target = match planned.next {
+                _ if complete => return Ok(self.cut(part, None, false)),
+                Next::Done | Next::Split => return Ok(self.cut(part, None, false)),
+                Next::Read(target) => target,
+                Next::Seek(target) => {
+                    let fresh = self.find_start(reader, target)?;
+                    if !self.rejoin(reader, &fresh)? {
+                        return Ok(self.cut(part, Some(fresh), false));
+                    }
+                    target
                 }
-            }
-            let starts = match (before, run.covered) {
-                (Some(_), _) => Starts::Keep,
-                (None, 0) if !run.resumed => Starts::Cut,
-                _ => Starts::Split,
             };
-            match self.reach(reader, target, starts)? {
-                Reached::Settled => {}
-                Reached::Elsewhere if run.covered == 0 => {
-                    // What an unfinished run began with was not needed after all.
-                    self.resumed = false;
-                    return self.gather(reader, targets);
-                }
-                Reached::Elsewhere => break,
-                Reached::Full => {
-                    run.unfinished = true;
-                    end = self.window.len();
-                    break;
-                }
+            // Without anything planned, what lies before a later place to start is not needed.
+            let drop = part.is_none() && !early;
+            let close = target.saturating_add(TOGETHER);
+            let until = targets.iter().rfind(|other| **other <= close);
+            let until = until.copied().unwrap_or(target).max(target);
+            if let Reached::Full = self.reach(reader, target, until, drop)? {
+                let mut run = self.cut(part, None, true);
+                run.unfinished = true;
+                return Ok(run);
             }
-            let displayed = self.displayed(target);
-            if let Some((index, time)) = displayed {
-                end = end.max(index + 1);
-                if run.wanted.last() != Some(&time) {
-                    run.wanted.push(time);
-                }
-            }
-            run.shown
-                .push(displayed.map(|(_, time)| (time, self.known_until(target))));
-            run.covered += 1;
         }
-        run.wanted.sort_unstable();
-        run.packets = self.window.drain(..end.min(self.window.len())).collect();
-        self.resumed = run.unfinished;
+    }
+
+    /// Takes the packets of `part` out of the window as a run; of an unfinished one all there are.
+    /// `elsewhere`: those read from another place, which the next run begins with.
+    fn cut(&mut self, part: Option<Part>, elsewhere: Option<Vec<Packet>>, unfinished: bool) -> Run {
+        let part = part.unwrap_or_default();
+        let all = self.window.len();
+        let end = if unfinished { all } else { part.end.min(all) };
+        let begin = part.begin.min(end);
+        let packets = self.window.drain(..end).skip(begin).collect();
+        let run = Run {
+            packets,
+            wanted: part.wanted,
+            covered: part.shown.len(),
+            shown: part.shown,
+            // Where it starts at a place of its own, what was begun was not needed after all.
+            resumed: self.resumed && begin == 0,
+            unfinished,
+        };
+        self.resumed = unfinished;
         if let Some(fresh) = elsewhere {
             self.window = fresh.into();
-        } else if !run.unfinished {
-            // What is left of this GOP is of no use without what was handed out.
-            while self.window.front().is_some_and(|packet| !packet.key) {
-                self.window.pop_front();
-            }
+        }
+        // What is left of this GOP is of no use without what was handed out.
+        while !unfinished && self.window.front().is_some_and(|packet| !packet.key) {
+            self.window.pop_front();
         }
         self.count_bytes();
-        Ok(run)
+        run
+    }
+
+    fn known<'a>(&self, units: &'a [Unit], early: bool, seekable: bool) -> Known<'a> {
+        Known {
+            units,
+            position: self.position,
+            decode_position: self.decode_position,
+            ended: self.ended,
+            early,
+            seekable,
+        }
     }
 
     /// Forgets what was read, as after an error.
@@ -210,10 +213,11 @@ impl Planner {
             .window
             .front()
             .is_some_and(|start| start.time <= target);
-        let seekable = reader.seekable();
-        let near = self
-            .position
-            .is_some_and(|at| at <= target && (!seekable || target - at <= READ_ON));
+        let near = self.position.is_some_and(|at| {
+            let start = self.start.unwrap_or(at);
+            let reads_on = || reader.costs().reads_on(start, at, target, held);
+            at <= target && (!reader.seekable() || reads_on())
+        });
         if held && (near || self.ended || self.position.is_some_and(|at| at > target)) {
             return Ok(());
         }
@@ -235,48 +239,55 @@ impl Planner {
         Ok(())
     }
 
-    /// Reads until nothing that is still to come can be on display at `target`.
+    /// Reads until nothing that is still to come can be on display at `until`, or to the next place
+    /// to start before that. `drop`: what lies before the last such place up to `target` goes.
     fn reach(
         &mut self,
         reader: &mut impl Packets,
         target: i64,
-        starts: Starts,
+        until: i64,
+        drop: bool,
     ) -> Result<Reached, GstError> {
-        match (self.latest_start(target), starts) {
-            (Some(_), Starts::Split) => return Ok(Reached::Elsewhere),
-            (Some(start), Starts::Cut) => {
-                self.window.drain(..start);
-                self.count_bytes();
-            }
-            _ => {}
+        if drop && self.trim(target) {
+            self.resumed = false;
         }
-        let mut later = self.window.iter().filter(|p| p.time > target).count();
-        while !self.passed(target, later) {
+        let mut later = self.window.iter().filter(|p| p.time > until).count();
+        while !self.passed(until, later) {
             if self.bytes > HELD_BYTES {
                 return Ok(Reached::Full);
             }
             let Some(packet) = self.read(reader)? else {
                 break;
             };
-            let start = packet.key && packet.time <= target;
-            if start && starts == Starts::Cut {
+            let (start, time) = (packet.key && packet.time <= until, packet.time);
+            if start && drop && time <= target {
                 self.window.clear();
-                self.bytes = 0;
-                later = 0;
+                (self.bytes, later, self.resumed) = (0, 0, false);
             }
-            later += usize::from(packet.time > target);
+            later += usize::from(time > until);
             self.bytes += packet.buffer.size();
             self.window.push_back(packet);
-            if start && starts == Starts::Split {
-                return Ok(Reached::Elsewhere);
+            if start && !(drop && time <= target) {
+                break;
             }
         }
-        Ok(Reached::Settled)
+        Ok(Reached::Further)
     }
 
-    /// Seeks to a place from which the picture on display at `target` can be decoded, stepping back
-    /// as far as needed. Returns the packets from there that were read to find out.
+    /// Seeks to a place from which the picture on display at `target` can be decoded. Returns the
+    /// packets from there that were read to find out.
     fn find_start(
+        &mut self,
+        reader: &mut impl Packets,
+        target: i64,
+    ) -> Result<Vec<Packet>, GstError> {
+        let found = self.step_back(reader, target);
+        reader.arrived();
+        found
+    }
+
+    /// Seeks, stepping back as far as needed.
+    fn step_back(
         &mut self,
         reader: &mut impl Packets,
         target: i64,
@@ -292,6 +303,7 @@ impl Planner {
             }
             self.position = None;
             self.decode_position = None;
+            self.start = None;
             self.ended = false;
             let deep = target - at >= OPEN_GOP;
             let mut fresh: Vec<Packet> = Vec::new();
@@ -358,12 +370,15 @@ impl Planner {
         };
         self.position = self.position.max(Some(packet.time));
         self.decode_position = self.decode_position.max(packet.dts);
+        if packet.key {
+            self.start = Some(packet.time);
+        }
         Ok(Some(packet))
     }
 
     /// Whether all that is shown at or before `target` was read; `later` packets shown after it were.
     fn passed(&self, target: i64, later: usize) -> bool {
-        self.ended || self.decode_position.is_some_and(|at| at > target) || later >= REORDER
+        passed(self.ended, self.decode_position, target, later)
     }
 
     /// The last place in the window, other than its beginning, to start at for `target`.
@@ -374,37 +389,14 @@ impl Planner {
             .filter(|index| *index > 0)
     }
 
-    fn trim(&mut self, target: i64) {
-        if let Some(start) = self.latest_start(target) {
-            self.window.drain(..start);
-        }
-    }
-
-    /// Which packet of the window is on display at `target`: its place and its time.
-    fn displayed(&self, target: i64) -> Option<(usize, i64)> {
-        let shown = |packet: &&Packet| packet.time <= target;
-        let time = self.window.iter().filter(shown).map(|p| p.time).max()?;
-        // Two packets of one time (fields, hidden pictures): up to the later one.
-        let index = self.window.iter().rposition(|packet| packet.time == time)?;
-        Some((index, time))
-    }
-
-    /// Until when the picture on display at `target` is known to stay, once all that is shown at
-    /// `target` was read.
-    fn known_until(&self, target: i64) -> i64 {
-        let mut later: Vec<i64> = self.window.iter().map(|packet| packet.time).collect();
-        later.retain(|time| *time > target);
-        let next = later.iter().min().map_or(i64::MAX, |time| time - 1);
-        // All that is shown before this time was read. Where reading ended, damage may be why.
-        let by_decoding = self.decode_position.map(|at| at - 1);
-        later.sort_unstable_by(|a, b| b.cmp(a));
-        let by_order = later.get(REORDER - 1).map(|time| time - 1);
-        let read = by_decoding.max(by_order).unwrap_or(target).max(target);
-        if self.ended && next < i64::MAX {
-            next
-        } else {
-            next.min(read)
-        }
+    /// Drops what lies before the last place to start for `target`. Returns whether there was any.
+    fn trim(&mut self, target: i64) -> bool {
+        let Some(start) = self.latest_start(target) else {
+            return false;
+        };
+        self.window.drain(..start);
+        self.count_bytes();
+        true
     }
 
     fn count_bytes(&mut self) {

@@ -1,9 +1,17 @@
 //! The packets of an open file, as the planner sees them: [`Reader`].
 
+use core::time::Duration;
+use std::time::Instant;
+
 use crate::GstError;
+use crate::costs::{Costs, Meter};
+use crate::graph::AHEAD;
 use crate::packet::Packet;
 use crate::pipeline::Demux;
 use crate::planner::Packets;
+
+/// When no packet was asked for this long, some lie ready.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// The demuxer, whether it may be sought in, and what was asked of it.
 pub(crate) struct Reader {
@@ -16,6 +24,11 @@ pub(crate) struct Reader {
     /// Packets from the beginning up to damage. Waiting for a damaged demuxer to give up takes long,
     /// and a file that is read in order would meet the same damage for each target.
     sound: Option<u64>,
+    meter: Meter,
+    /// How long the search for a place to start has taken that is not over yet.
+    search: Option<Duration>,
+    /// When a packet was last asked for.
+    asked: Option<Instant>,
 }
 
 impl Reader {
@@ -27,6 +40,9 @@ impl Reader {
             seeks: 0,
             position: None,
             sound: None,
+            meter: Meter::default(),
+            search: None,
+            asked: None,
         }
     }
 
@@ -39,6 +55,12 @@ impl Reader {
     pub(crate) fn seeks(&self) -> u64 {
         self.seeks
     }
+
+    /// What follows is read from elsewhere, since a seek that began at `begin`.
+    fn jumped(&mut self, begin: Instant) {
+        *self.search.get_or_insert_default() += begin.elapsed();
+        self.meter.jump();
+    }
 }
 
 impl Packets for Reader {
@@ -46,10 +68,21 @@ impl Packets for Reader {
         if self.position.is_some() && self.position == self.sound {
             return Ok(None);
         }
+        let begin = Instant::now();
+        if self.asked.is_some_and(|last| begin - last > PAUSE) {
+            self.meter.pause(AHEAD);
+        }
         let next = self.demux.next();
-        if matches!(next, Ok(Some(_))) {
+        self.asked = Some(Instant::now());
+        if let Ok(Some(packet)) = &next {
             self.packets += 1;
             self.position = self.position.map(|position| position + 1);
+            let took = begin.elapsed();
+            match &mut self.search {
+                Some(search) => *search += took,
+                None => self.meter.read(took),
+            }
+            self.meter.see(packet.time, packet.key);
         }
         match next {
             // Damage ends the stream where it stands; what was read before it is good. The next
@@ -71,16 +104,31 @@ impl Packets for Reader {
     fn seek(&mut self, time: i64) -> Result<(), GstError> {
         self.seeks += 1;
         self.position = None;
-        self.demux.seek(time)
+        let begin = Instant::now();
+        let outcome = self.demux.seek(time);
+        self.jumped(begin);
+        outcome
     }
 
     fn restart(&mut self) -> Result<(), GstError> {
         self.seeks += 1;
         self.position = Some(0);
-        self.demux.restart()
+        let begin = Instant::now();
+        let outcome = self.demux.restart();
+        self.jumped(begin);
+        outcome
     }
 
     fn seekable(&self) -> bool {
         self.seekable
+    }
+    fn arrived(&mut self) {
+        if let Some(search) = self.search.take() {
+            self.meter.seek(search);
+        }
+    }
+
+    fn costs(&self) -> Costs {
+        self.meter.costs()
     }
 }

@@ -15,6 +15,7 @@ use crate::delivery::Delivery;
 use crate::download::download;
 use crate::engine::Engine;
 use crate::frame::{Converter, Orientation};
+use crate::index::IndexFile;
 use crate::location::{Location, check_file};
 use crate::options::{FrameRule, GstOptions};
 use crate::pipeline::Demux;
@@ -119,7 +120,10 @@ impl GstSource {
         let running = stop.begin();
         let file = download(uri, options.timeout, &stop)?;
         drop(running);
-        let mut source = Self::open_file(&file, uri.to_owned(), options)?;
+        // The copy is gone with the source.
+        let mut options = options.clone();
+        options.index_dir = None;
+        let mut source = Self::open_file(&file, uri.to_owned(), &options)?;
         source.download = Some(file);
         Ok(source)
     }
@@ -135,6 +139,15 @@ impl GstSource {
         })?;
         let stop = Stop::new(options.cancel.clone().unwrap_or_default());
         let _running = stop.begin();
+        let whole =
+            container == Some(Container::FragmentedMp4) || options.rule == FrameRule::Published;
+        // Looked at before the file is: should it change meanwhile, nothing is kept.
+        let index = match (&options.index_dir, &location) {
+            (Some(directory), Location::Path(path) | Location::InOrder(path)) => {
+                IndexFile::new(directory, path, whole)
+            }
+            _ => None,
+        };
         let mut demux = Demux::open(location, file.clone(), options.timeout, stop.clone())?;
         let first = demux.next()?;
         let container = container.unwrap_or_else(|| demux.container());
@@ -157,8 +170,16 @@ impl GstSource {
         // Before the whole file may be read: a format without a decoder is refused at once.
         let decoder = Decoder::new(&file, &caps, &setup)?;
         let in_order = container == Container::FragmentedMp4;
-        let whole = in_order || options.rule == FrameRule::Published;
-        let survey = survey(&mut demux, head, &file, container, whole)?;
+        let survey = match index.as_ref().and_then(IndexFile::load) {
+            Some(known) => known,
+            None => {
+                let survey = survey(&mut demux, head, &file, container, whole || in_order)?;
+                if let Some(index) = index {
+                    index.store(&survey);
+                }
+                survey
+            }
+        };
         let seekable = !in_order && demux.seekable();
         let context = Context {
             file: file.into(),

@@ -36,6 +36,12 @@ impl Packets for Tape {
     fn seekable(&self) -> bool {
         self.seekable
     }
+
+    fn arrived(&mut self) {}
+
+    fn costs(&self) -> Costs {
+        Costs::default()
+    }
 }
 
 /// A stream of closed GOPs: each anchor is followed by `between` pictures shown before it.
