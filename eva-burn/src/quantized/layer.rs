@@ -1,10 +1,9 @@
 //! [`QuantizedLinear`]: a linear layer of quantized weights.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
 
 use super::activations::Activations;
 use super::kernel;
@@ -14,8 +13,11 @@ use super::matrix::{Bits, QuantizedMatrix};
 /// costs less than it saves (measured: see docs/hardware.md).
 const FEW: usize = 12;
 
-/// Rows that a task multiplies: enough to be worth waking a core, few enough to share evenly.
-const TASK_ROWS: usize = 64;
+/// Products of a weight and a number that take less time than waking another core.
+const ALONE: usize = 1 << 20;
+
+/// Pieces of a matrix for each core, so that one which wakes late leaves its work to the others.
+const PIECES: usize = 4;
 
 /// Bytes of weights written out at a time: they stay in the cache until they are multiplied.
 const TILE_BYTES: usize = 8 << 20;
@@ -72,22 +74,49 @@ impl QuantizedLinear {
             scales,
         } = &*self.matrix;
         let x = Activations::new(&numbers, *columns);
-        // One row of weights after the other, each for all vectors while it is in the cache.
-        let mut out = vec![0.0; rows * vectors];
         let blocks = Bits::row_scales(*columns);
-        out.par_chunks_mut((TASK_ROWS * vectors).max(1))
-            .zip(codes.par_chunks((TASK_ROWS * bits.row_bytes(*columns)).max(1)))
-            .zip(scales.par_chunks((TASK_ROWS * blocks).max(1)))
-            .for_each(|((out, codes), scales)| {
-                let vectors_of_x = x
-                    .steps
-                    .chunks_exact(x.padded.max(1))
-                    .zip(x.blocks.chunks_exact(blocks.max(1)));
-                for (index, (steps, of_steps)) in vectors_of_x.enumerate() {
-                    let out = out.get_mut(index..).unwrap_or_default();
-                    kernel::multiply(*bits, codes, scales, steps, of_steps, out, vectors);
+        let mut out = vec![0.0; rows * vectors];
+        // Some rows of weights for all vectors, while they are in the cache.
+        let multiply = |((out, codes), scales): ((&mut [f32], &[u8]), &[u16])| {
+            let vectors_of_x = x
+                .steps
+                .chunks_exact(x.padded.max(1))
+                .zip(x.blocks.chunks_exact(blocks.max(1)));
+            for (index, (steps, of_steps)) in vectors_of_x.enumerate() {
+                let out = out.get_mut(index..).unwrap_or_default();
+                kernel::multiply(*bits, codes, scales, steps, of_steps, out, vectors);
+            }
+        };
+        let threads = if rows * columns * vectors < ALONE {
+            1
+        } else {
+            rayon::current_num_threads()
+        };
+        let piece = rows.div_ceil(threads * PIECES).max(1);
+        let pieces = out
+            .chunks_mut((piece * vectors).max(1))
+            .zip(codes.chunks((piece * bits.row_bytes(*columns)).max(1)))
+            .zip(scales.chunks((piece * blocks).max(1)));
+        if threads == 1 {
+            pieces.for_each(multiply);
+        } else {
+            // This thread begins at once: handing all to the pool costs a sleep and two wakings, which
+            // for a layer of a small model is as long as the product.
+            let pieces = Mutex::new(pieces);
+            let work = || {
+                loop {
+                    let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(piece) = next else { break };
+                    multiply(piece);
                 }
+            };
+            rayon::in_place_scope(|scope| {
+                for _ in 1..threads {
+                    scope.spawn(|_| work());
+                }
+                work();
             });
+        }
         Tensor::<2>::from_data(TensorData::new(out, [*rows, vectors]), &device).transpose()
     }
 
