@@ -1,6 +1,9 @@
 //! What batches and what is kept between turns save.
 //!
-//!     cargo bench -p eva-burn --bench generate
+//!     cargo bench -p eva-burn --bench generate [-- batch|rounds]
+//!
+//! Seconds are those that this process had a core, all threads together, where the system tells them:
+//! they hold whatever else the machine does. The clock's are in brackets.
 //!
 //! - `batch`: tokens a second of 1, 4, 16 and 64 conversations together, against one after the other,
 //!   of eva-tiny and of a decoder of 0.1 billion random weights. Reading the prompts is counted apart.
@@ -12,7 +15,7 @@ use std::time::Instant;
 use eva_burn::chat::Chat;
 use eva_burn::config::{GenerationConfig, ImageConfig};
 use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl, bundled};
-use eva_core::{Continuation, Message, Part, Policy, RgbImage, Role};
+use eva_core::{Continuation, Message, Part, Policy, RgbImage, Role, Usage};
 
 /// eva-tiny, or its tokenizer with random weights of another shape, whose replies end with their limit
 /// alone.
@@ -54,8 +57,45 @@ fn picture(shade: u32) -> RgbImage {
     RgbImage::new(width, height, rgb.collect()).unwrap()
 }
 
-/// Seconds to continue conversations of some 300 tokens by `tokens` each.
-fn batch(policy: &mut BurnPolicy, count: usize, together: bool) -> f64 {
+/// Seconds of a core and by the clock.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    core: f64,
+    clock: f64,
+}
+
+impl Cost {
+    fn of<R>(compute: impl FnOnce() -> R) -> Self {
+        let (began, busy_before) = (Instant::now(), busy());
+        compute();
+        let clock = began.elapsed().as_secs_f64();
+        let core = busy()
+            .zip(busy_before)
+            .map_or(clock, |(after, before)| after - before);
+        Self { core, clock }
+    }
+
+    fn plus(self, other: Self, times: f64) -> Self {
+        Self {
+            core: self.core + times * other.core,
+            clock: self.clock + times * other.clock,
+        }
+    }
+}
+
+/// Time that this process has had cores, in seconds.
+fn busy() -> Option<f64> {
+    /// A second as the kernel counts it for programs.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before it may hold anything, but ends with the last bracket.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut numbers = rest.split_whitespace().skip(11).map(str::parse::<f64>);
+    Some((numbers.next()?.ok()? + numbers.next()?.ok()?) / TICKS)
+}
+
+/// To continue conversations of some 300 tokens by `tokens` each.
+fn batch(policy: &mut BurnPolicy, count: usize, together: bool) -> Cost {
     policy.forget();
     let texts: Vec<String> = (0..count)
         .map(|index| {
@@ -79,33 +119,31 @@ fn batch(policy: &mut BurnPolicy, count: usize, together: bool) -> f64 {
         })
         .collect();
     let mut replies = vec![String::new(); count];
-    let began = Instant::now();
-    if together {
-        let turns = messages.iter().zip(&mut replies);
-        let mut turns: Vec<_> = turns
-            .map(|(conversation, reply)| Continuation {
-                conversation,
-                reply,
-            })
-            .collect();
-        policy.generate_batch(&mut turns, &mut |_, ended| {
-            ended.unwrap();
-        });
-    } else {
-        for (conversation, reply) in messages.iter().zip(&mut replies) {
-            policy.generate(conversation, reply).unwrap();
+    Cost::of(|| {
+        if together {
+            let turns = messages.iter().zip(&mut replies);
+            let mut turns: Vec<_> = turns
+                .map(|(conversation, reply)| Continuation {
+                    conversation,
+                    reply,
+                })
+                .collect();
+            policy.generate_batch(&mut turns, &mut |_, ended| {
+                ended.unwrap();
+            });
+        } else {
+            for (conversation, reply) in messages.iter().zip(&mut replies) {
+                policy.generate(conversation, reply).unwrap();
+            }
         }
-    }
-    began.elapsed().as_secs_f64()
+    })
 }
 
-/// Seconds for three turns, each with 8 pictures more.
-fn rounds(policy: &mut BurnPolicy, kept: bool) -> f64 {
+/// For three turns, each with 8 pictures more, and the tokens that each of them read.
+fn rounds(policy: &mut BurnPolicy, kept: bool) -> (Cost, Vec<u32>) {
     policy.forget();
     let pictures: Vec<RgbImage> = (0..24).map(picture).collect();
-    let system = [Part::Text(
-        "You answer questions about videos and look at frames first.",
-    )];
+    let system = [Part::Text(eva_core::prompt::SYSTEM)];
     let question = [Part::Text(
         "Which card is shown when the blue ball leaves the frame?",
     )];
@@ -127,57 +165,72 @@ fn rounds(policy: &mut BurnPolicy, kept: bool) -> f64 {
         message(Role::System, &system[..]),
         message(Role::User, &question),
     ];
-    let mut seconds = 0.0;
+    let (mut cost, mut read) = (Cost::default(), Vec::new());
     for frames in &frames {
         messages.push(message(Role::Assistant, &reply));
         messages.push(message(Role::Tool, frames));
         if !kept {
             policy.forget();
         }
-        let began = Instant::now();
-        policy.generate(&messages, &mut String::new()).unwrap();
-        seconds += began.elapsed().as_secs_f64();
+        let mut usage = Usage::default();
+        let turn = Cost::of(|| usage = policy.generate(&messages, &mut String::new()).unwrap());
+        cost = cost.plus(turn, 1.0);
+        read.push(usage.prompt - usage.cached);
     }
-    seconds
+    (cost, read)
 }
 
 fn main() {
     // `cargo test` runs benchmarks too, to see that they work.
     let brief = !std::env::args().any(|argument| argument == "--bench");
-    let counts: &[usize] = if brief { &[2] } else { &[1, 4, 16, 64] };
-    for large in [false, true] {
-        if brief && large {
-            break;
+    let arguments: Vec<String> = std::env::args().collect();
+    let other = |name: &str| arguments.iter().any(|argument| argument == name);
+    let named = |name: &str| other(name) || !(other("batch") || other("rounds"));
+    if named("batch") {
+        let shapes: &[bool] = if brief { &[false] } else { &[false, true] };
+        for &large in shapes {
+            batches(large, if brief { &[2] } else { &[1, 4, 16, 64] });
         }
-        let name = if large { "0.1B" } else { "eva-tiny" };
-        let tokens = if large { 17 } else { 65 };
-        let mut read = policy(large).with_max_new_tokens(1);
-        let mut write = policy(large).with_max_new_tokens(tokens);
-        for &count in counts {
-            // The clock of one after the other does not depend on how many they are.
-            let one = count.min(4);
-            let share = count as f64 / one as f64;
-            let alone_read = share * batch(&mut read, one, false);
-            let alone = share * batch(&mut write, one, false);
-            let together_read = batch(&mut read, count, true);
-            let together = batch(&mut write, count, true);
-            let rate = |seconds: f64| (count * (tokens - 1)) as f64 / seconds;
-            let (before, after) = (rate(alone - alone_read), rate(together - together_read));
+    }
+    if named("rounds") {
+        for tokens in [1, 32] {
+            let mut policy = policy(!brief).with_max_new_tokens(tokens);
+            let (without, all) = rounds(&mut policy, false);
+            let (with, new) = rounds(&mut policy, true);
             println!(
-                "batch  {name:>8} {count:>3}: {after:>7.1} tokens/s, one after the other {before:>7.1}: \
-                 {:.2} times; with reading {:.2} times",
-                after / before,
-                alone / together,
+                "rounds {tokens:>2} tokens a reply: {:.2} s kept, {:.2} s without: {:.2} times (clock: {:.2}); \
+                 {new:?} tokens read, {all:?} without",
+                with.core,
+                without.core,
+                with.core / without.core,
+                with.clock / without.clock
             );
         }
     }
-    for tokens in [1, 32] {
-        let mut policy = policy(!brief).with_max_new_tokens(tokens);
-        let without = rounds(&mut policy, false);
-        let with = rounds(&mut policy, true);
+}
+
+fn batches(large: bool, counts: &[usize]) {
+    let name = if large { "0.1B" } else { "eva-tiny" };
+    let tokens = if large { 17 } else { 129 };
+    let mut read = policy(large).with_max_new_tokens(1);
+    let mut write = policy(large).with_max_new_tokens(tokens);
+    // Eight after each other stand for any number.
+    let times = |count: usize| count as f64 / count.min(8) as f64;
+    for &count in counts {
+        let some = count.min(8);
+        let alone = Cost::default().plus(batch(&mut write, some, false), times(count));
+        let alone_written = alone.plus(batch(&mut read, some, false), -times(count));
+        let together = batch(&mut write, count, true);
+        let together_written = together.plus(batch(&mut read, count, true), -1.0);
+        let rate = |cost: Cost| (count * (tokens - 1)) as f64 / cost.core;
         println!(
-            "rounds {tokens:>2} tokens a reply: {with:.2} s kept, {without:.2} s without: {:.2}",
-            with / without
+            "batch {name:>8} {count:>3}: {:>7.1} tokens/s of a core, one after the other {:>7.1}: \
+             {:.2} times (clock: {:.2}); with reading {:.2} times",
+            rate(together_written),
+            rate(alone_written),
+            alone_written.core / together_written.core,
+            alone_written.clock / together_written.clock,
+            alone.core / together.core,
         );
     }
 }
