@@ -63,12 +63,10 @@ impl Embedding {
             }
             Self::Quantized(layer) => {
                 let matrix = layer.matrix();
-                let mut numbers = Vec::with_capacity(ids.len() * matrix.columns());
-                for (index, id) in ids.iter().enumerate() {
-                    let id = *id as usize;
-                    matrix.dequantize(id..id + 1, &mut numbers);
-                    // A token that the table lacks is a row of zeros.
-                    numbers.resize((index + 1) * matrix.columns(), 0.0);
+                // A token that the table lacks is a row of zeros.
+                let mut numbers = vec![0.0; ids.len() * matrix.columns()];
+                for (row, id) in numbers.chunks_exact_mut(matrix.columns().max(1)).zip(ids) {
+                    matrix.dequantize(*id as usize, row);
                 }
                 let shape = [ids.len(), matrix.columns()];
                 Tensor::from_data(TensorData::new(numbers, shape), device)

@@ -82,22 +82,30 @@ fn row4(codes: &[u8], scales: &[u16], steps: &[i16], blocks: &[Block]) -> f32 {
     totals[0] + totals[1]
 }
 
-/// The numbers of one row, padding included, appended to `out`.
+/// The numbers of one row, as many as `out` takes.
 #[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
-pub(super) fn dequantize(bits: Bits, codes: &[u8], scales: &[u16], out: &mut Vec<f32>) {
+pub(super) fn dequantize(bits: Bits, codes: &[u8], scales: &[u16], out: &mut [f32]) {
     let codes = codes.as_chunks::<BLOCK>().0.iter();
     match bits {
         Bits::Eight => {
-            for (codes, scale) in codes.zip(scales) {
+            for ((out, codes), scale) in out.chunks_mut(BLOCK).zip(codes).zip(scales) {
                 let scale = scale_value(*scale);
-                out.extend_from_slice(&codes.map(|code| f32::from(code as i8) * scale));
+                for (to, code) in out.iter_mut().zip(codes) {
+                    *to = f32::from(*code as i8) * scale;
+                }
             }
         }
         Bits::Four => {
-            for (codes, scales) in codes.zip(scales.as_chunks::<2>().0) {
-                let [first, second] = scales.map(scale_value);
-                out.extend_from_slice(&codes.map(|code| (f32::from(code & 15) - 8.0) * first));
-                out.extend_from_slice(&codes.map(|code| (f32::from(code >> 4) - 8.0) * second));
+            let scales = scales.as_chunks::<2>().0;
+            for ((out, codes), scales) in out.chunks_mut(PAIR).zip(codes).zip(scales) {
+                let (first, second) = out.split_at_mut(BLOCK.min(out.len()));
+                let [low, high] = scales.map(scale_value);
+                for (to, code) in first.iter_mut().zip(codes) {
+                    *to = (f32::from(code & 15) - 8.0) * low;
+                }
+                for (to, code) in second.iter_mut().zip(codes) {
+                    *to = (f32::from(code >> 4) - 8.0) * high;
+                }
             }
         }
     }

@@ -128,8 +128,8 @@ impl QuantizedLinear {
             .step_by(tile)
             .map(|start| {
                 let end = rows.min(start + tile);
-                let mut numbers = Vec::with_capacity((end - start) * columns + super::PAIR);
-                self.matrix.dequantize(start..end, &mut numbers);
+                let mut numbers = vec![0.0; (end - start) * columns];
+                self.matrix.dequantize(start, &mut numbers);
                 let weights = TensorData::new(numbers, [end - start, columns]);
                 let weights = Tensor::<2>::from_data(weights, &device);
                 x.clone().matmul(weights.transpose())
@@ -152,8 +152,8 @@ mod tests {
     /// The same product with the weights written out.
     fn plain(layer: &QuantizedLinear, x: Tensor<2>) -> Vec<f32> {
         let matrix = layer.matrix();
-        let mut weights = Vec::new();
-        matrix.dequantize(0..matrix.rows(), &mut weights);
+        let mut weights = vec![0.0; matrix.rows() * matrix.columns()];
+        matrix.dequantize(0, &mut weights);
         let weights = TensorData::new(weights, [matrix.rows(), matrix.columns()]);
         let weights = Tensor::<2>::from_data(weights, &x.device());
         let product = x.matmul(weights.transpose());

@@ -1,6 +1,11 @@
 //! [`QuantizedMatrix`]: the integers and scales of one matrix.
 
+use rayon::prelude::*;
+
 use super::{BLOCK, PAIR};
+
+/// Rows that are worth another core.
+const ROWS_AT_ONCE: usize = 256;
 
 /// Bits of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,19 +160,20 @@ impl QuantizedMatrix {
         &self.scales
     }
 
-    /// The numbers of some rows, appended to `out`.
-    pub(crate) fn dequantize(&self, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        let (bytes, blocks) = (
-            self.bits.row_bytes(self.columns),
-            Bits::row_scales(self.columns),
-        );
-        let codes = self.codes.chunks_exact(bytes.max(1));
-        let scales = self.scales.chunks_exact(blocks.max(1));
-        for (codes, scales) in codes.zip(scales).skip(rows.start).take(rows.len()) {
-            let end = out.len() + self.columns;
-            super::kernel::dequantize(self.bits, codes, scales, out);
-            out.truncate(end);
-        }
+    /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
+    /// as it is.
+    pub(crate) fn dequantize(&self, first: usize, out: &mut [f32]) {
+        let bytes = self.bits.row_bytes(self.columns);
+        let blocks = Bits::row_scales(self.columns);
+        let codes = self.codes.get(first * bytes..).unwrap_or_default();
+        let scales = self.scales.get(first * blocks..).unwrap_or_default();
+        out.par_chunks_mut(self.columns.max(1))
+            .with_min_len(ROWS_AT_ONCE)
+            .zip(codes.par_chunks(bytes.max(1)))
+            .zip(scales.par_chunks(blocks.max(1)))
+            .for_each(|((out, codes), scales)| {
+                super::kernel::dequantize(self.bits, codes, scales, out);
+            });
     }
 }
 
@@ -200,8 +206,8 @@ mod tests {
         let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
         matrix.push_rows(numbers);
         assert_eq!(matrix.rows(), rows);
-        let mut out = Vec::new();
-        matrix.dequantize(0..rows, &mut out);
+        let mut out = vec![0.0; numbers.len()];
+        matrix.dequantize(0, &mut out);
         out
     }
 
