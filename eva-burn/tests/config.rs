@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use eva_burn::ModelConfig;
 use eva_burn::chat::{Chat, ChatError};
-use eva_burn::config::{ConfigError, GenerationConfig, ImageConfig, unknown_keys};
+use eva_burn::config::{
+    ConfigError, GenerationConfig, ImageConfig, stored_precision, unknown_keys,
+};
 use eva_burn::sample::Sampling;
+use eva_burn::weights::Precision;
 use serde_json::{Value, json};
 
 fn published(size: &str) -> PathBuf {
@@ -229,6 +232,22 @@ fn values_that_would_compute_otherwise_are_refused_by_name() {
     let contradicting = json!({"mrope_section": [24, 20, 20]});
     let config = changed(nested(), "text_config.rope_scaling", contradicting);
     names_key(load(&config), "text_config.rope_scaling.mrope_section");
+}
+
+#[test]
+fn our_own_quantization_is_told_from_others() {
+    let own = |precision: &str, block: u32| {
+        let about = json!({"quant_method": "eva", "precision": precision, "block_size": block});
+        changed(flat(), "quantization_config", about)
+    };
+    let config = own("int4", 32);
+    load(&config).unwrap();
+    let dir = directory(&[("config.json", &config)]);
+    assert_eq!(stored_precision(dir.path()).unwrap(), Some(Precision::Int4));
+    assert_eq!(unknown_keys(dir.path()).unwrap(), []);
+    assert_eq!(stored_precision(&published("7b")).unwrap(), None);
+    names_key(load(&own("f16", 32)), "quantization_config.precision");
+    names_key(load(&own("int4", 64)), "quantization_config.block_size");
 }
 
 #[test]

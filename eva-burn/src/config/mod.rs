@@ -30,6 +30,9 @@ pub use vision::VisionConfig;
 
 use keys::Keys;
 
+use crate::quantized::BLOCK;
+use crate::weights::Precision;
+
 /// Why a configuration file could not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -139,6 +142,7 @@ pub struct ModelConfig {
 }
 
 const CONFIG: &str = "config.json";
+const QUANTIZATION: &str = "quantization_config";
 
 /// Wider than any model: what is larger is damage, and would overflow when sizes are multiplied.
 const WIDEST: usize = 1 << 24;
@@ -163,7 +167,7 @@ impl ModelConfig {
         if kind != "qwen2_5_vl" {
             return Err(root.unsupported("model_type", kind, "\"qwen2_5_vl\""));
         }
-        refuse_quantized(&mut root)?;
+        quantization(&mut root)?;
         let image_token_id = root.required("image_token_id")?;
         let tied: Option<bool> = root.optional("tie_word_embeddings")?;
         let mut vision_keys = root.required_object("vision_config")?;
@@ -172,7 +176,7 @@ impl ModelConfig {
 
         let (text, tied_text) = match root.object("text_config")? {
             Some(mut nested) => {
-                refuse_quantized(&mut nested)?;
+                quantization(&mut nested)?;
                 text::warn_of_contradictions(&root, &nested, &path);
                 root.harmless(text::KEYS);
                 let tied: Option<bool> = nested.optional("tie_word_embeddings")?;
@@ -221,14 +225,42 @@ impl ModelConfig {
     }
 }
 
-/// Checkpoints whose weights are stored quantized have other tensors.
-fn refuse_quantized(keys: &mut Keys<'_>) -> Result<(), ConfigError> {
-    for key in ["quantization_config", "compression_config"] {
-        let expected =
-            "a checkpoint in f32, f16 or bf16, which can be quantized while it is loaded";
-        keys.check(key, expected, |_| false)?;
+/// The precision that the weights of a directory are stored in, where they are blocks of integers.
+///
+/// # Errors
+/// [`ConfigError`] names the file and the key, also of other quantizations than ours.
+pub fn stored_precision(dir: &Path) -> Result<Option<Precision>, ConfigError> {
+    quantization(&mut Keys::read(&dir.join(CONFIG))?)
+}
+
+/// What [`quantized::convert`](crate::quantized::convert) writes; checkpoints that others quantized have
+/// other tensors.
+fn quantization(keys: &mut Keys<'_>) -> Result<Option<Precision>, ConfigError> {
+    let expected = "a checkpoint in f32, f16 or bf16, which can be quantized while it is loaded";
+    keys.check("compression_config", expected, |_| false)?;
+    let ours = |value: &Value| {
+        value
+            .get("quant_method")
+            .is_some_and(|method| method == "eva")
+    };
+    if keys.peek(QUANTIZATION).is_none_or(|value| !ours(value)) {
+        keys.check(QUANTIZATION, expected, |_| false)?;
+        return Ok(None);
     }
-    Ok(())
+    let Some(mut own) = keys.object(QUANTIZATION)? else {
+        return Ok(None);
+    };
+    own.harmless(&["quant_method"]);
+    own.check_number("block_size", "32", BLOCK as f64)?;
+    let name: String = own.required("precision")?;
+    let precision = name
+        .parse()
+        .ok()
+        .filter(|found: &Precision| found.is_quantized());
+    let precision =
+        precision.ok_or_else(|| own.unsupported("precision", name, "\"int8\" or \"int4\""))?;
+    own.nothing_else("only quant_method, precision and block_size")?;
+    Ok(Some(precision))
 }
 
 /// Reads a JSON file, naming it in the error.
