@@ -18,7 +18,7 @@ const FEW: usize = 12;
 const TASK_ROWS: usize = 64;
 
 /// Bytes of weights written out at a time: they stay in the cache until they are multiplied.
-const TILE_BYTES: usize = 8 << 20;
+pub(crate) const TILE_BYTES: usize = 8 << 20;
 
 /// A linear layer on the processor. The matrix is shared between clones: nothing trains it.
 #[derive(Module, Debug)]
