@@ -9,7 +9,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-FULL=(--workspace --features "gst,wgpu,remote,data,subtitles") # all that builds without CUDA
+FULL=(--workspace --features "gst,wgpu,remote,hub,data,subtitles") # all that builds without CUDA
 DEFAULT=(-p eva -p eva-core -p eva-burn) # what `cargo build` takes: no system libraries
 CI=(--profile ci --locked)
 

@@ -41,6 +41,10 @@
     feature = "data",
     doc = "- [`data`]: training data from videos and questions"
 )]
+#![cfg_attr(
+    feature = "hub",
+    doc = "- [`hub`]: models from Hugging Face's hub, by name"
+)]
 //! - [`journal`]: what many workers finish, on disk, resumable after a kill
 //! - [`tools`]: tools beside `frame_select`: a sharp part of a frame, subtitles, notes
 //!
@@ -49,6 +53,7 @@
 //! - `gst`: `eva::gst`, and MP4 files of synthetic worlds. Needs GStreamer's development files.
 //! - `data`: `eva::data`, training data for supervised fine-tuning, KTO and GRPO. Brings the lexical
 //!   ranker `bm25`.
+//! - `hub`: `eva::hub`, models from Hugging Face's hub. Costs an HTTP client with TLS, and SHA-256.
 //! - `remote`: `eva::openai`, a model on a server that speaks the OpenAI-compatible chat API (vLLM,
 //!   SGLang, llama.cpp's server, `transformers serve`, hosted services). Costs an HTTP client with TLS.
 //! - `subtitles`: `eva::tools::ReadSubtitles`, for SubRip and WebVTT files.
@@ -71,11 +76,15 @@ pub mod benchmark;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod evaluate;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod journal;
 #[cfg(feature = "remote")]
 pub mod openai;
 mod pool;
 pub mod tools;
+#[cfg(any(feature = "hub", feature = "remote"))]
+mod web;
 pub mod world;
 
 /// The program in the README compiles.

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[cfg(feature = "hub")]
+#[path = "common/hub.rs"]
+#[allow(dead_code)]
+mod hub;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -221,6 +225,9 @@ fn bad_usage_has_status_2_and_help_is_complete() {
         "--demo",
         "--option",
         "--model",
+        "--dry-run",
+        "--budget",
+        "--context",
         "--device",
         "--max-turns",
         "--max-visual-tokens",
@@ -356,4 +363,116 @@ fn a_device_without_a_driver_is_named() {
         run.stderr
     );
     assert!(run.stderr.contains("run on `cpu`"), "{}", run.stderr);
+}
+
+#[test]
+fn a_dry_run_says_what_a_model_takes_and_whether_it_fits() {
+    let tiny = tempfile::tempdir().unwrap();
+    eva::burn::bundled::unpack(tiny.path()).unwrap();
+    // Nothing but the configuration is needed.
+    fs::remove_file(tiny.path().join("model.safetensors")).unwrap();
+    let dir = tiny.path().to_str().unwrap();
+    let run = ask(&["--dry-run", "--model", dir]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    for part in [
+        "billion parameters",
+        "| f32 ",
+        "| int4 ",
+        "| 24 GB |",
+        " fits ",
+    ] {
+        assert!(run.stdout.contains(part), "no {part:?} in {}", run.stdout);
+    }
+    let fits = ask(&[
+        "--dry-run",
+        "--model",
+        dir,
+        "--budget",
+        "4GB",
+        "--context",
+        "500",
+    ]);
+    assert_eq!(fits.status, Some(0), "{}", fits.stderr);
+    assert!(fits.stdout.contains("f32 fits: "), "{}", fits.stdout);
+    let over = ask(&["--dry-run", "--model", dir, "--budget", "5MB"]);
+    assert_eq!(over.status, Some(1), "{}", over.stdout);
+    assert!(
+        over.stderr.contains("the budget is 5 MB"),
+        "{}",
+        over.stderr
+    );
+    assert!(over.stderr.contains("--precision"), "{}", over.stderr);
+    for arguments in [
+        &["--dry-run"][..],
+        &["--dry-run", "--model", dir, "--budget", "much"],
+        &["--dry-run", "--model", dir, "VIDEO", "What?"],
+        &["--demo", "--budget", "8GB"],
+    ] {
+        let run = ask(arguments);
+        assert_eq!(run.status, Some(2), "{arguments:?}: {}", run.stderr);
+    }
+    fails(
+        &["--dry-run", "--model", "/no/model"],
+        "/no/model",
+        "config.json",
+    );
+    let odd = model_with("config.json", |bytes| {
+        replaced(bytes, "\"torch_dtype\"", "\"unheard_of\"")
+    });
+    let run = ask(&["--dry-run", "--model", odd.path().to_str().unwrap()]);
+    assert!(
+        run.stdout.contains("`unheard_of` is not known"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn a_model_comes_from_a_hub_by_its_name() {
+    use std::collections::BTreeMap;
+
+    let dir = tempfile::tempdir().unwrap();
+    eva::burn::bundled::unpack(dir.path()).unwrap();
+    let files: BTreeMap<String, Vec<u8>> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect();
+    let files: Vec<(&str, Vec<u8>)> = files
+        .iter()
+        .map(|(name, content)| (name.as_str(), content.clone()))
+        .collect();
+    let server = hub::FakeHub::new(&files);
+    let cache = tempfile::tempdir().unwrap();
+    let url = server.url();
+    let environment = [
+        ("HF_ENDPOINT", url.as_str()),
+        ("HF_HOME", cache.path().to_str().unwrap()),
+        ("HF_TOKEN", "hf_secret"),
+    ];
+    let Question { text, answer, .. } = question();
+    let model = format!("hf:{}", hub::MODEL);
+    let arguments = [video().to_str().unwrap(), &text, "--model", &model];
+    let run = ask_in(&arguments, &environment);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let label = format!("hf:{}@{}", hub::MODEL, hub::COMMIT);
+    assert!(run.stdout.contains(&label), "{}", run.stdout);
+    assert!(run.stdout.contains(&format!("Answer    {answer}\n")));
+    assert!(!run.stdout.contains("hf_secret") && !run.stderr.contains("hf_secret"));
+    drop(server);
+    let mut offline = environment.to_vec();
+    offline.push(("HF_HUB_OFFLINE", "1"));
+    let run = ask_in(&arguments, &offline);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let run = ask_in(&["--dry-run", "--model", &model], &offline);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let run = ask_in(&arguments, &environment);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("HF_HUB_OFFLINE=1"), "{}", run.stderr);
+    let wrong = ask(&[video().to_str().unwrap(), "What?", "--model", "hf:../x"]);
+    assert!(wrong.stderr.contains("OWNER/NAME"), "{}", wrong.stderr);
 }

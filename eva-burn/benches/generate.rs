@@ -47,6 +47,7 @@ fn policy(large: bool) -> BurnPolicy {
     let generation = GenerationConfig {
         eos_token_ids: vec![u32::MAX],
         repetition_penalty: 1.05,
+        ..GenerationConfig::default()
     };
     BurnPolicy::new(model, config, images, chat, &generation, &device)
 }

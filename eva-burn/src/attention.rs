@@ -5,7 +5,7 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 /// Queries are taken in blocks of this many, so that a long prompt never materialises its full
 /// square of scores, and keys after a block are not multiplied at all.
-const QUERY_BLOCK: usize = 128;
+pub(crate) const QUERY_BLOCK: usize = 128;
 
 /// A score whose `exp()` is 0 beside any other, finite in every float type.
 const NEVER: f32 = -60_000.0;

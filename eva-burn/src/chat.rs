@@ -1,12 +1,14 @@
 //! Conversations to tokens: the chat template and the tokenizer of a model directory.
 
+mod template;
+
 use std::path::{Path, PathBuf};
 
 use eva_core::{Message, Part, Role};
 use minijinja::{Environment, context};
 use tokenizers::Tokenizer;
 
-use crate::config::{ConfigError, read_json};
+use crate::config::ConfigError;
 
 /// Why a conversation could not be turned into tokens, or tokens into text.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,48 @@ pub enum ChatError {
     NoTemplate {
         /// The directory.
         dir: PathBuf,
+    },
+    /// tokenizer_config.json gives a token another text than tokenizer.json.
+    #[error(
+        "{path}: token {id} is `{content}`, in tokenizer.json it is {found:?}; the files do not belong together"
+    )]
+    AddedToken {
+        /// The file.
+        path: PathBuf,
+        /// The token.
+        id: u32,
+        /// Its text in the file.
+        content: String,
+        /// Its text in tokenizer.json.
+        found: Option<String>,
+    },
+    /// The token that stands for pictures is not one that only a template may write.
+    #[error(
+        "{path}: token {id}, the `image_token_id` of config.json, is not a special token; the files do not belong together"
+    )]
+    ImageToken {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The token.
+        id: u32,
+    },
+    /// The tokenizer has tokens that the model has no embedding for.
+    #[error(
+        "tokenizer.json has tokens up to {largest}, config.json a `vocab_size` of {vocab_size}; the files do not belong together"
+    )]
+    Vocabulary {
+        /// The tokenizer's largest id.
+        largest: u32,
+        /// Number of embeddings.
+        vocab_size: usize,
+    },
+    /// The file has several chat templates, and none of them is called default.
+    #[error("{path}: `chat_template` has {names:?}, but no template called \"default\"")]
+    NoDefaultTemplate {
+        /// The file.
+        path: PathBuf,
+        /// The names that are there.
+        names: Vec<String>,
     },
     /// The chat template is not valid, or failed.
     #[error("the chat template failed: {0}")]
@@ -82,12 +126,20 @@ impl Chat {
             .map(|(id, token)| (token.content, id))
             .collect();
         special.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.cmp(b)));
+        if !special.iter().any(|(_, id)| *id == image_token) {
+            return Err(ChatError::ImageToken {
+                path,
+                id: image_token,
+            });
+        }
+        template::check_added_tokens(dir, &tokenizer)?;
 
-        let mut template = Environment::new();
-        template.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        template.add_template_owned("chat", read_template(dir)?)?;
+        let mut environment = Environment::new();
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_template_owned("chat", template::read(dir)?)?;
         Ok(Self {
-            template,
+            template: environment,
             tokenizer,
             special,
             image_token,
@@ -191,6 +243,19 @@ impl Chat {
         Ok(tokens)
     }
 
+    /// Refuses a model with fewer embeddings than the tokenizer has tokens.
+    pub(crate) fn check_vocabulary(&self, vocab_size: usize) -> Result<(), ChatError> {
+        let all = self.tokenizer.get_vocab(true);
+        let largest = all.into_values().max().unwrap_or_default();
+        if largest as usize >= vocab_size {
+            return Err(ChatError::Vocabulary {
+                largest,
+                vocab_size,
+            });
+        }
+        Ok(())
+    }
+
     fn split_special<'t>(
         &self,
         mut text: &'t str,
@@ -270,28 +335,4 @@ fn role_name(role: Role) -> &'static str {
         Role::Assistant => "assistant",
         Role::Tool => "tool",
     }
-}
-
-/// The template of `chat_template.jinja`, else `chat_template.json`, else `tokenizer_config.json`.
-fn read_template(dir: &Path) -> Result<String, ChatError> {
-    #[derive(serde::Deserialize)]
-    struct File {
-        chat_template: Option<String>,
-    }
-    let path = dir.join("chat_template.jinja");
-    if path.exists() {
-        return std::fs::read_to_string(&path)
-            .map_err(|source| ChatError::Config(ConfigError::Read { path, source }));
-    }
-    for name in ["chat_template.json", "tokenizer_config.json"] {
-        let path = dir.join(name);
-        if path.exists()
-            && let Some(template) = read_json::<File>(&path)?.chat_template
-        {
-            return Ok(template);
-        }
-    }
-    Err(ChatError::NoTemplate {
-        dir: dir.to_owned(),
-    })
 }

@@ -3,6 +3,7 @@
 //! - [`BurnPolicy`] loads a Hugging Face directory and answers as an [`eva_core::Policy`].
 //! - [`bundled`] is eva-tiny, a model small enough to come with the crate.
 //! - [`device`] chooses where it runs: CPU, wgpu (Vulkan, Metal) or CUDA.
+//! - [`memory`] says how much of it a model needs, before anything is loaded.
 //! - [`train`] turns conversations into batches and fits a model to them.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod generate;
 pub mod input;
 mod joined;
 mod layers;
+pub mod memory;
 mod model;
 mod policy;
 mod projection;

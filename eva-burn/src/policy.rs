@@ -93,6 +93,7 @@ impl BurnPolicy {
         let config = ModelConfig::load(dir)?;
         let generation = GenerationConfig::load(dir)?;
         let chat = Chat::load(dir, config.image_token_id)?;
+        chat.check_vocabulary(config.text.vocab_size)?;
         let images = ImageConfig::load(dir)?;
         let model = Qwen25Vl::load_as(&config, dir, device, precision)?;
         Ok(Self::new(model, config, images, chat, &generation, device))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use eva::burn::DeviceChoice;
+use eva::burn::memory::ByteSize;
 use eva::burn::weights::Precision;
 
 #[cfg(feature = "remote")]
@@ -14,15 +15,16 @@ use crate::remote::RemoteArguments;
 #[derive(Debug, Parser)]
 #[command(
     name = "ask",
-    after_help = "Exit status: 0 with an answer, 1 without one or on a failure, 2 for bad usage."
+    after_help = "Exit status: 0 with an answer, 1 without one or on a failure, 2 for bad usage. With \
+                  --dry-run: 1 if the model is over the budget."
 )]
 pub(crate) struct Arguments {
     /// The video: a file of any kind that GStreamer reads, or an address (https://...)
-    #[arg(required_unless_present = "demo", conflicts_with = "demo")]
+    #[arg(required_unless_present_any = ["demo", "dry_run"], conflicts_with = "demo")]
     pub(crate) video: Option<PathBuf>,
 
     /// The question
-    #[arg(required_unless_present = "demo", conflicts_with = "demo")]
+    #[arg(required_unless_present_any = ["demo", "dry_run"], conflicts_with = "demo")]
     pub(crate) question: Option<String>,
 
     /// Writes a demo video, runs/demo.mp4, and asks a question about it
@@ -33,10 +35,23 @@ pub(crate) struct Arguments {
     #[arg(long = "option", value_name = "A=TEXT", value_parser = choice, conflicts_with = "demo")]
     pub(crate) options: Vec<Choice>,
 
-    /// Folder of a Qwen2.5-VL model in Hugging Face's layout, or the address of an OpenAI-compatible
-    /// server, http://HOST:PORT/v1 (feature `remote`); the bundled eva-tiny if not given
-    #[arg(long, value_name = "DIR|http://...")]
+    /// Folder of a Qwen2.5-VL model in Hugging Face's layout, its name on a hub, hf:OWNER/NAME[@REVISION]
+    /// (feature `hub`), or the address of an OpenAI-compatible server, http://HOST:PORT/v1 (feature
+    /// `remote`); the bundled eva-tiny if not given
+    #[arg(long, value_name = "DIR|hf:...|http://...")]
     pub(crate) model: Option<PathBuf>,
+
+    /// Loads nothing: prints what the model would take of memory, and whether that fits
+    #[arg(long, requires = "model", conflicts_with_all = ["demo", "video", "question"])]
+    pub(crate) dry_run: bool,
+
+    /// Memory that there is, for --dry-run: 8GB, 7.5GiB
+    #[arg(long, value_name = "SIZE", requires = "dry_run")]
+    pub(crate) budget: Option<ByteSize>,
+
+    /// Tokens of the longest conversation, for --dry-run [default: 20000]
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) context: Option<u64>,
 
     /// Name of the model on the server; the first that it lists if not given
     #[cfg(feature = "remote")]
@@ -100,6 +115,11 @@ impl Arguments {
     pub(crate) fn server(&self) -> Option<&str> {
         let model = self.model.as_ref()?.to_str()?;
         model.contains("://").then_some(model)
+    }
+
+    /// The name of a model on a hub, if it is one.
+    pub(crate) fn hub_name(&self) -> Option<&str> {
+        self.model.as_ref()?.to_str()?.strip_prefix("hf:")
     }
 
     /// The question with its options below, as the benchmarks write them.

@@ -4,12 +4,18 @@
 //! cargo run --release --example ask --features gst -- --demo
 //! cargo run --release --example ask --features gst -- VIDEO "QUESTION"
 //! cargo run --release --example ask --features gst,remote -- VIDEO "QUESTION" --model http://127.0.0.1:8000/v1
+//! cargo run --release --example ask --features gst,hub -- VIDEO "QUESTION" --model hf:OWNER/NAME
+//! cargo run --release --example ask --features gst -- --dry-run --model DIR --budget 8GB
 //! ```
 //!
 //! The exit status is 0 with an answer, 2 for bad usage, and 1 for everything else.
 
 mod arguments;
 mod display;
+mod dry;
+#[cfg(feature = "hub")]
+#[path = "../shared/hub.rs"]
+mod hub;
 #[cfg(feature = "remote")]
 #[path = "../shared/remote.rs"]
 mod remote;
@@ -50,6 +56,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let (true, Some(model)) = (arguments.dry_run, &arguments.model) {
+        return match arguments.hub_name() {
+            Some(name) => dry::run(arguments, &configuration(name)?),
+            None => dry::run(arguments, model),
+        };
+    }
     let (path, question) = match (&arguments.video, &arguments.question) {
         (Some(video), Some(question)) => (video.clone(), arguments.question_with_options(question)),
         _ => demo()?,
@@ -74,14 +86,44 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let device = arguments.device.open()?;
     let (model, name) = match &arguments.model {
-        Some(dir) => (
-            BurnPolicy::load_as(dir, &device, arguments.precision)?,
-            dir.display().to_string(),
-        ),
+        Some(dir) => {
+            let (dir, name) = match arguments.hub_name() {
+                Some(name) => fetched(name)?,
+                None => (dir.clone(), dir.display().to_string()),
+            };
+            let model = BurnPolicy::load_as(dir, &device, arguments.precision)?;
+            (model, name)
+        }
         None => (BurnPolicy::tiny(&device)?, "eva-tiny, bundled".to_owned()),
     };
     let label = format!("{name} on {}", arguments.device);
     answer(arguments, source, &path, &question, model, &label)
+}
+
+/// A model from a hub: its folder, and its name with the commit.
+#[cfg(feature = "hub")]
+fn fetched(name: &str) -> Result<(PathBuf, String), Failure> {
+    let model: eva::hub::HubModel = name.parse()?;
+    let snapshot = hub::fetch(&model)?;
+    let name = model.at(&snapshot.revision)?;
+    Ok((snapshot.dir, format!("hf:{name}")))
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetched(name: &str) -> Result<(PathBuf, String), Failure> {
+    Err(format!("hf:{name} needs the feature `hub`: build with --features gst,hub").into())
+}
+
+/// The folder of a model's configuration, from a hub.
+#[cfg(feature = "hub")]
+fn configuration(name: &str) -> Result<PathBuf, Failure> {
+    let snapshot = eva::hub::Hub::from_env()?.fetch_config(&name.parse()?)?;
+    Ok(snapshot.dir)
+}
+
+#[cfg(not(feature = "hub"))]
+fn configuration(name: &str) -> Result<PathBuf, Failure> {
+    fetched(name).map(|(dir, _)| dir)
 }
 
 /// Lets `model` answer and shows how.

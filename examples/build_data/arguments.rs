@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value};
 
+use crate::Failure;
 use crate::policy::{ModelArguments, PolicyChoice};
 
 /// Makes training data from videos and questions. A run that is stopped or killed goes on where it
@@ -62,6 +63,28 @@ pub(crate) enum StageChoice {
     },
 }
 
+impl StageChoice {
+    /// Fetches the models that are on a hub.
+    pub(crate) fn fetch(&mut self) -> Result<(), Failure> {
+        let (common, other) = match self {
+            Self::Sft { common } => (common, None),
+            Self::Kto { common, judge, .. } => match judge {
+                Some(JudgeChoice::Player(judge)) => (common, Some(judge)),
+                _ => (common, None),
+            },
+            Self::Rl {
+                common, teacher, ..
+            } => (common, teacher.as_mut()),
+        };
+        for player in [Some(&mut common.policy), other].into_iter().flatten() {
+            if let PlayerChoice::Named(policy) = player {
+                policy.fetch()?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What all stages take.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
@@ -80,7 +103,7 @@ pub(crate) struct Common {
     pub(crate) out: PathBuf,
 
     /// What plays: tiny (the bundled model), burn:DIR (a Qwen2.5-VL model in Hugging Face's layout),
-    /// expert (knows the synthetic worlds), http://HOST:PORT/v1 (feature `remote`), script:FILE (a JSON
+    /// hf:OWNER/NAME[@REVISION] (one on a hub, feature `hub`), expert (knows the synthetic worlds), http://HOST:PORT/v1 (feature `remote`), script:FILE (a JSON
     /// array of replies a line, one line a run)
     #[arg(long, value_name = "POLICY", default_value = "tiny")]
     pub(crate) policy: PlayerChoice,

@@ -15,6 +15,9 @@ mod arguments;
 mod exit;
 #[path = "../evaluate/footage.rs"]
 mod footage;
+#[cfg(feature = "hub")]
+#[path = "../shared/hub.rs"]
+mod hub;
 mod input;
 mod players;
 #[path = "../evaluate/policy.rs"]
@@ -44,7 +47,10 @@ use report::Report;
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if let Err(failure) = arguments.stage.fetch() {
+        return exit::code(Err(failure));
+    }
     exit::code(match &arguments.stage {
         StageChoice::Sft { common } => sft(common),
         StageChoice::Kto {

@@ -37,11 +37,11 @@ pub(crate) struct Arguments {
     pub(crate) out: Option<PathBuf>,
 
     /// What answers: tiny (the bundled model), burn:DIR (a Qwen2.5-VL model in Hugging Face's
-    /// layout), expert (knows the synthetic worlds), or the address of an OpenAI-compatible server,
-    /// http://HOST:PORT/v1 (feature `remote`)
+    /// layout), hf:OWNER/NAME[@REVISION] (one on a hub, feature `hub`), expert (knows the synthetic
+    /// worlds), or the address of an OpenAI-compatible server, http://HOST:PORT/v1 (feature `remote`)
     #[arg(
         long,
-        value_name = "tiny|burn:DIR|expert|http://...",
+        value_name = "tiny|burn:DIR|hf:...|expert|http://...",
         default_value = "tiny"
     )]
     pub(crate) policy: PolicyChoice,

@@ -16,6 +16,9 @@ mod arguments;
 mod chart;
 mod exit;
 mod footage;
+#[cfg(feature = "hub")]
+#[path = "../shared/hub.rs"]
+mod hub;
 mod items;
 mod policy;
 mod progress;
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     let run = match &arguments.compare {
         Some(runs) => side_by_side(runs),
         None if arguments.check => check(&arguments),
-        None => evaluate(&arguments),
+        None => evaluate(arguments),
     };
     exit::code(run)
 }
@@ -75,10 +78,11 @@ fn side_by_side(runs: &[PathBuf]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn evaluate(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let out = arguments.out.as_ref().ok_or("name a folder with --out")?;
-    let items = Items::load(arguments)?;
+fn evaluate(mut arguments: Arguments) -> Result<ExitCode, Failure> {
+    let items = Items::load(&arguments)?;
     items.check_policy(&arguments.policy)?;
+    arguments.policy.fetch()?;
+    let out = arguments.out.as_ref().ok_or("name a folder with --out")?;
     let rule = arguments.frame_rule.into();
     let footage = if items.file.is_some() {
         Footage::files(arguments.videos.as_deref(), rule)?

@@ -13,6 +13,8 @@ use eva::burn::{BurnPolicy, Device, DeviceChoice, GenerateError, LoadError};
 use eva::core::{Abort, Message, Policy, RgbImage, Usage};
 use eva::evaluate::Setup;
 use eva::gst::GstError;
+#[cfg(feature = "hub")]
+use eva::hub::HubModel;
 #[cfg(feature = "remote")]
 use eva::openai::{OpenAi, OpenAiConfig, OpenAiError};
 use eva::world::{EncodeError, Expert, World};
@@ -30,6 +32,9 @@ pub(crate) enum PolicyChoice {
     Burn(PathBuf),
     /// The scripted expert of the synthetic worlds.
     Expert,
+    /// A model on a hub, and its folder once it was fetched.
+    #[cfg(feature = "hub")]
+    Hub(HubModel, Option<PathBuf>),
     /// A server's address.
     #[cfg(feature = "remote")]
     Remote(String),
@@ -45,6 +50,15 @@ impl FromStr for PolicyChoice {
             ("expert", _) => Ok(Self::Expert),
             ("tiny", _) => Ok(Self::Tiny),
             (_, Some(dir)) if !dir.is_empty() => Ok(Self::Burn(dir.into())),
+            #[cfg(feature = "hub")]
+            (name, _) if name.starts_with("hf:") => match name["hf:".len()..].parse() {
+                Ok(model) => Ok(Self::Hub(model, None)),
+                Err(error) => Err(eva::hub::HubError::to_string(&error)),
+            },
+            #[cfg(not(feature = "hub"))]
+            (name, _) if name.starts_with("hf:") => Err(
+                "models on a hub need the feature `hub`: build with --features gst,hub".to_owned(),
+            ),
             #[cfg(feature = "remote")]
             (url, _) if url.contains("://") => match OpenAiConfig::new(url) {
                 Ok(_) => Ok(Self::Remote(url.to_owned())),
@@ -55,8 +69,8 @@ impl FromStr for PolicyChoice {
                 "servers need the feature `remote`: build with --features gst,remote".to_owned(),
             ),
             _ => Err(
-                "write tiny, expert, burn: and the folder of a model, or a server's address \
-                 (http://HOST:PORT/v1)"
+                "write tiny, expert, burn: and the folder of a model, hf: and its name on a hub, or a \
+                 server's address (http://HOST:PORT/v1)"
                     .to_owned(),
             ),
         }
@@ -69,9 +83,35 @@ impl fmt::Display for PolicyChoice {
         match self {
             Self::Burn(dir) => write!(f, "burn:{}", dir.display()),
             Self::Expert => f.write_str("expert"),
+            #[cfg(feature = "hub")]
+            Self::Hub(model, _) => write!(f, "hf:{model}"),
             #[cfg(feature = "remote")]
             Self::Remote(url) => f.write_str(url),
             Self::Tiny => f.write_str("tiny"),
+        }
+    }
+}
+
+impl PolicyChoice {
+    /// Fetches what is on a hub, and names its commit from then on, so that a run that goes on later
+    /// goes on with the same weights or not at all.
+    pub(crate) fn fetch(&mut self) -> Result<(), Failure> {
+        #[cfg(feature = "hub")]
+        if let Self::Hub(model, dir @ None) = self {
+            let snapshot = crate::hub::fetch(model)?;
+            *model = model.at(&snapshot.revision)?;
+            *dir = Some(snapshot.dir);
+        }
+        Ok(())
+    }
+
+    /// The folder of a model that is loaded.
+    fn dir(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Burn(dir) => Some(dir),
+            #[cfg(feature = "hub")]
+            Self::Hub(_, dir) => dir.as_ref(),
+            _ => None,
         }
     }
 }
@@ -101,7 +141,7 @@ impl ModelArguments {
     /// What of it decides the replies of `policy`.
     pub(crate) fn settings(&self, policy: &PolicyChoice) -> Vec<(&'static str, Value)> {
         match policy {
-            PolicyChoice::Burn(_) if self.precision != Precision::default() => {
+            local if local.dir().is_some() && self.precision != Precision::default() => {
                 vec![("precision", self.precision.to_string().into())]
             }
             #[cfg(feature = "remote")]
@@ -179,6 +219,8 @@ pub(crate) enum EquipmentError {
     #[cfg(feature = "remote")]
     #[error("no server was opened")]
     NoServer,
+    #[error("the model was not fetched from its hub")]
+    NotFetched,
     #[error("item {0} is not about a synthetic world")]
     NotAWorld(u64),
     #[error(transparent)]
@@ -215,13 +257,16 @@ impl Setup for Equipment {
     fn policy(&self) -> Result<AnyPolicy, EquipmentError> {
         let model = match &self.policy {
             PolicyChoice::Expert => return Ok(AnyPolicy::Expert(None)),
-            PolicyChoice::Burn(dir) => BurnPolicy::load_as(dir, &self.device, self.precision)?,
             #[cfg(feature = "remote")]
             PolicyChoice::Remote(_) => {
                 let shared = self.remote.clone().ok_or(EquipmentError::NoServer)?;
                 return Ok(AnyPolicy::Remote(Box::new(shared)));
             }
             PolicyChoice::Tiny => BurnPolicy::tiny(&self.device)?,
+            other => {
+                let dir = other.dir().ok_or(EquipmentError::NotFetched)?;
+                BurnPolicy::load_as(dir, &self.device, self.precision)?
+            }
         };
         Ok(AnyPolicy::Burn(Box::new(model)))
     }

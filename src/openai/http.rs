@@ -1,17 +1,16 @@
 //! Requests, and when they are tried again: [`Http`].
 
-use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use eva_core::Usage;
 use reqwest::blocking::{Client, Request, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use reqwest::redirect::Policy;
 
-use super::response::{self, Output, Problem, innermost};
+use super::response::{self, Output, Problem};
 use super::retry::{Pauses, retry_after};
 use super::{OpenAiConfig, OpenAiError};
+use crate::web::{self, innermost};
 
 /// Most characters of a server's message in an error.
 const LONGEST_MESSAGE: usize = 500;
@@ -48,27 +47,12 @@ impl Failure {
 
 impl Http {
     pub(super) fn new(config: OpenAiConfig) -> Result<Self, OpenAiError> {
-        let builder = || {
-            let builder = Client::builder()
-                .user_agent(concat!("eva/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(config.connect_timeout)
-                // Each request has its own.
-                .timeout(None)
-                .redirect(Policy::none());
-            match is_loopback(config.url.host_str().unwrap_or_default()) {
-                // A proxy would look for the server on its own machine.
-                true => builder.no_proxy(),
-                false => builder,
-            }
-        };
-        let client = builder()
-            .build()
-            .or_else(|error| match config.url.scheme() {
-                // The system has no certificates, and none are needed.
-                "http" => builder().tls_certs_only([]).build(),
-                _ => Err(error),
-            });
-        let client = client.map_err(|error| OpenAiError::Client(innermost(&error)))?;
+        let limit = config.connect_timeout;
+        let client = web::client(&config.url, |builder| {
+            // Each request has its own limit.
+            builder.connect_timeout(limit).timeout(None)
+        });
+        let client = client.map_err(OpenAiError::Client)?;
         Ok(Self { config, client })
     }
 
@@ -264,11 +248,6 @@ impl Http {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
 /// Waits, unless the caller does not want the reply any more.
 fn wait(pause: Duration, output: &mut Output<'_>) -> Result<(), OpenAiError> {
     let began = Instant::now();
@@ -279,27 +258,5 @@ fn wait(pause: Duration, output: &mut Output<'_>) -> Result<(), OpenAiError> {
             return Ok(());
         }
         thread::sleep(left.min(ASK_EVERY));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_reached_without_a_proxy() {
-        for host in ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "example.org",
-            "10.0.0.1",
-            "localhost.example.org",
-            "[::2]",
-            "",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
     }
 }

@@ -9,6 +9,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::sse::{EventError, Events};
+use crate::web::innermost;
 
 /// Where the text of a reply goes: to the caller as it comes, or once all of it is there.
 pub(super) struct Output<'a> {
@@ -104,15 +105,6 @@ impl From<io::Error> for Problem {
             None => Self::Lost(innermost(&error)),
         }
     }
-}
-
-/// What really happened, without the layers around it and the addresses in them.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// A reply, or a piece of one.

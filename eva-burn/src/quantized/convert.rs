@@ -15,9 +15,10 @@ use crate::weights::shard::{Shard, Stored};
 use crate::weights::{Precision, WeightsError, open_shards};
 
 /// Files of a model directory that are copied as they are, where they exist.
-const COPIED: [&str; 7] = [
+const COPIED: [&str; 8] = [
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.json",

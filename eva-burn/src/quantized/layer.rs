@@ -20,7 +20,7 @@ const ALONE: usize = 1 << 20;
 const PIECES: usize = 4;
 
 /// Bytes of weights written out at a time: they stay in the cache until they are multiplied.
-const TILE_BYTES: usize = 8 << 20;
+pub(crate) const TILE_BYTES: usize = 8 << 20;
 
 /// A linear layer on the processor. The matrix is shared between clones: nothing trains it.
 #[derive(Module, Debug)]

@@ -16,7 +16,7 @@ mod matrix;
 
 pub use convert::{ConvertError, Converted, convert};
 pub(crate) use convert::{scales_name, scheme};
-pub(crate) use layer::QuantizedLinear;
+pub(crate) use layer::{QuantizedLinear, TILE_BYTES};
 pub(crate) use matrix::{Bits, QuantizedMatrix};
 
 /// Weights that share a scale.

@@ -19,6 +19,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// All of them, the largest first.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Int4];
+
     /// Whether weights are kept in blocks of integers.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
