@@ -1,12 +1,14 @@
 # Each target sets up what it needs: system packages through apt-get on Debian and Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: ask bench-core bench-frames help test train
+.PHONY: ask bench-core bench-frames bench-model gpu help test train
 
 help:
 	@echo "make ask     make a demo video and answer a question about it"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench-core   what the agent itself takes of an episode"
 	@echo "make bench-frames [VIDEO=FILE]   measure frame fetching against decord and torchcodec"
+	@echo "make bench-model  prompting and decoding against PyTorch and llama.cpp, on the CPU"
+	@echo "make gpu [DEVICE=cuda] [MODEL=DIR]   the fixtures and the model bench on a GPU"
 	@echo "make train   train the bundled model from nothing (over an hour on 2 cores)"
 	@echo
 	@echo "On a video of your own:"
@@ -28,6 +30,13 @@ bench-frames:
 	@scripts/setup.sh bench
 	@scripts/bench_frames.sh $(if $(VIDEO),--video "$(VIDEO)") $(if $(RESIZE),--resize $(RESIZE)) \
 		$(if $(REPEATS),--repeats $(REPEATS))
+
+bench-model:
+	@scripts/bench_model.sh
+
+# DEVICE: cuda, wgpu, vulkan, metal, or several of them.
+gpu:
+	@MODEL="$(MODEL)" scripts/gpu.sh $(or $(DEVICE),cuda)
 
 train:
 	cargo run --release --example train -- all --seed 1

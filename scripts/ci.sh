@@ -96,6 +96,12 @@ fuzz_replay() {
     cargo test --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 }
 
+# CUDA can be checked without its toolkit, and without the LLVM that its build script would download:
+# DOCS_RS says to leave that out.
+clippy_cuda() {
+  DOCS_RS=1 cargo clippy "${CI[@]}" -p eva-burn --lib --features wgpu,vulkan,nvrtc -- -D warnings
+}
+
 rustdoc() {
   RUSTDOCFLAGS='-D warnings' cargo doc "${CI[@]}" "${FULL[@]}" --no-deps
 }
@@ -111,6 +117,7 @@ phase fuzz-replay   fuzz_replay
 phase semver        scripts/semver.sh
 phase clippy        clippy "${DEFAULT[@]}"
 phase clippy-full   clippy "${FULL[@]}"
+phase clippy-cuda   clippy_cuda
 phase rustdoc       rustdoc
 phase vocabulary    scripts/qwen_tokenizer.sh
 phase build         cargo test "${CI[@]}" "${FULL[@]}" --no-run # tests and examples

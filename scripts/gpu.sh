@@ -4,6 +4,9 @@
 #
 #   scripts/gpu.sh [DEVICE...]      default: cuda; others: wgpu, vulkan, metal
 #
+# Each kernel is compiled when it is first needed, most of a second each with CUDA's compiler: the first
+# device's fixtures take many minutes.
+#
 # MODEL=DIR measures that model (bf16 and f16) instead of a random one of 0.5B parameters; the random one
 # is made by Python with torch, and is left out where there is none.
 set -euo pipefail
@@ -16,7 +19,7 @@ cargo test --release --locked -p eva-burn --features "$features" --test parity -
 cargo build --release --locked --example train --features "$features"
 bench() { cargo bench --locked -p eva-burn --features "$features" --bench model -- "$@"; }
 
-model=${MODEL:-target/bench/0.5b}
+model=$(realpath -m "${MODEL:-target/bench/0.5b}")
 if [[ ! -e $model/config.json ]] && ! python3 scripts/bench_model.py make 0.5b "$model"; then
   echo "gpu: no model to measure: give MODEL=DIR, or install torch and safetensors" >&2
   model=

@@ -9,17 +9,17 @@
 
 use std::path::Path;
 
+use eva_burn::ModelConfig;
 use eva_burn::config::ImageConfig;
 use eva_burn::context::Picture;
 use eva_burn::input::Patches;
-use eva_burn::{Device, ModelConfig};
 use eva_core::Pixels;
 use safetensors::{Dtype, SafeTensors};
 
 /// The GPU to test: `EVA_DEVICE` (`wgpu`, `vulkan`, `metal`, `cuda`), or the first that is compiled in.
 /// Without a GPU, `wgpu` is Mesa's lavapipe.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub fn gpu() -> Device {
+pub fn gpu() -> eva_burn::Device {
     let first = if cfg!(feature = "wgpu") {
         "wgpu"
     } else {

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# A model of random weights, prompted and decoded by us in each precision, by PyTorch and by llama.cpp, on
+# the CPU with the same threads. Called by `make bench-model`.
+#
+#   SHAPE=0.3b (0.5b, 3b, 7b: see bench_model.py), THREADS=2, REPEATS=3 (the best counts)
+#
+# Lines of JSON go to target/bench-model/SHAPE.jsonl, too. llama.cpp is built from source by pip; where
+# that fails it is left out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+shape=${SHAPE:-0.3b}
+threads=${THREADS:-2}
+repeats=${REPEATS:-3}
+out=target/bench-model
+peers=(numpy torch==2.15.0 "transformers>=5.17,<6" safetensors pillow gguf)
+stamp=$out/venv/installed
+python=$out/venv/bin/python
+
+if [[ $(cat "$stamp" 2>/dev/null) != "${peers[*]}" ]]; then
+  echo "bench-model: installing ${peers[*]} into $out/venv (about 3 GB, once)" >&2
+  mkdir -p "$out"
+  [[ -x $python ]] || python3 -m venv "$out/venv"
+  "$python" -m pip install --quiet --disable-pip-version-check "${peers[@]}"
+  "$python" -m pip install --quiet --disable-pip-version-check llama-cpp-python ||
+    echo "bench-model: llama-cpp-python could not be built: left out" >&2
+  echo "${peers[*]}" >"$stamp"
+fi
+[[ -e $out/$shape/config.json ]] || "$python" scripts/bench_model.py make "$shape" "$out/$shape"
+
+cargo bench --locked -p eva-burn --bench model --no-run
+export RAYON_NUM_THREADS=$threads OMP_NUM_THREADS=$threads
+{
+  for precision in f32 int8 int4; do
+    cargo bench --quiet --locked -p eva-burn --bench model -- --model "$PWD/$out/$shape" \
+      --precision "$precision" --repeats "$repeats"
+  done
+  "$python" scripts/bench_model.py torch "$out/$shape" --threads "$threads" --repeats "$repeats"
+  # The decoder alone, without pictures, which is what llama.cpp is given.
+  cargo bench --quiet --locked -p eva-burn --bench model -- --model "$PWD/$out/$shape" \
+    --pictures 0 --repeats "$repeats"
+  if "$python" -c 'import llama_cpp' 2>/dev/null; then
+    [[ -e $out/$shape.gguf ]] || "$python" scripts/bench_model.py gguf "$out/$shape" "$out/$shape.gguf"
+    "$python" scripts/bench_model.py llama "$out/$shape.gguf" --threads "$threads" --repeats "$repeats"
+  fi
+} | tee "$out/$shape.jsonl"
