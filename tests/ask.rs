@@ -417,11 +417,11 @@ fn a_dry_run_says_what_a_model_takes_and_whether_it_fits() {
         "config.json",
     );
     let odd = model_with("config.json", |bytes| {
-        replaced(bytes, "\"torch_dtype\"", "\"unheard_of\"")
+        replaced(bytes, "\"torch_dtype\"", "\"unheard_oft\"")
     });
     let run = ask(&["--dry-run", "--model", odd.path().to_str().unwrap()]);
     assert!(
-        run.stdout.contains("`unheard_of` is not known"),
+        run.stdout.contains("`unheard_oft` is not known"),
         "{}",
         run.stdout
     );

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[cfg(feature = "hub")]
+#[path = "common/hub.rs"]
+#[allow(dead_code)]
+mod hub;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -400,4 +404,46 @@ fn bad_usage_is_named() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(message), "{arguments:?}: {said}");
     }
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn a_policy_from_a_hub_is_recorded_by_its_commit() {
+    let model = tempfile::tempdir().unwrap();
+    eva::burn::bundled::unpack(model.path()).unwrap();
+    let files: Vec<(String, Vec<u8>)> = fs::read_dir(model.path())
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    let files: Vec<(&str, Vec<u8>)> = files
+        .iter()
+        .map(|(name, content)| (name.as_str(), content.clone()))
+        .collect();
+    let server = hub::FakeHub::new(&files);
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, out) = (dir.path().join("cache"), dir.path().join("out"));
+    let run = || {
+        program()
+            .args(["--items", "world:1:2", "--policy"])
+            .arg(format!("hf:{}", hub::MODEL))
+            .arg("--out")
+            .arg(&out)
+            .env("HF_ENDPOINT", server.url())
+            .env("HF_HOME", &cache)
+            .output()
+            .unwrap()
+    };
+    let output = run();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let summary = fs::read_to_string(out.join("summary.json")).unwrap();
+    let pinned = format!("hf:{}@{}", hub::MODEL, hub::COMMIT);
+    assert!(summary.contains(&pinned), "{summary}");
+    assert_eq!(records(&out).len(), 2);
+    // It goes on as the same run.
+    let output = run();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
