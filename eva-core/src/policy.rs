@@ -167,6 +167,7 @@ pub trait Policy<P> {
     /// usage or its error, which concerns that turn alone.
     ///
     /// ```
+    /// # #[cfg(feature = "alloc")] {
     /// use eva_core::mock::ScriptedPolicy;
     /// use eva_core::{Policy, Continuation};
     ///
@@ -181,6 +182,7 @@ pub trait Policy<P> {
     ///     failed += usize::from(ended.is_err());
     /// });
     /// assert_eq!((first.as_str(), failed), ("<answer>A</answer>", 0));
+    /// # }
     /// ```
     fn generate_batch(
         &mut self,
