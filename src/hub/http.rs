@@ -12,9 +12,8 @@ use serde::Deserialize;
 use super::files::is_safe;
 use super::headers::{next, number, tag};
 use super::name::is_commit;
-use super::token::Token;
 use super::{Hub, HubError, HubModel, refusal};
-use crate::web::{self, innermost};
+use crate::web::{self, Secret, innermost};
 
 /// Most redirects of one request.
 const HOPS: usize = 10;
@@ -30,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Http {
     client: Client,
     pub(super) endpoint: Url,
-    token: Option<Token>,
+    token: Option<Secret>,
     tries: u32,
     first_pause: Duration,
 }

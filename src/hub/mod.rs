@@ -52,7 +52,6 @@ mod name;
 mod partial;
 mod refusal;
 mod settings;
-mod token;
 
 pub use error::HubError;
 pub use name::HubModel;
@@ -62,17 +61,17 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::web::Secret;
 use cache::Repository;
 use download::Download;
 use http::Http;
-use token::Token;
 
 /// A hub and the cache of what comes from it.
 #[derive(Debug, Clone)]
 pub struct Hub {
     endpoint: Url,
     cache: PathBuf,
-    token: Option<Token>,
+    token: Option<Secret>,
     offline: bool,
     tries: u32,
     first_pause: Duration,
@@ -130,7 +129,7 @@ impl Hub {
     /// # Errors
     /// [`HubError::Token`] when no HTTP header can hold it.
     pub fn with_token(mut self, token: &str) -> Result<Self, HubError> {
-        self.token = Some(Token::new(token)?);
+        self.token = Some(settings::secret(token)?);
         Ok(self)
     }
 

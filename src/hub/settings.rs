@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::token::Token;
 use super::{Hub, HubError};
+use crate::web::Secret;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -85,7 +85,12 @@ fn cache(env: Env<'_>) -> Option<PathBuf> {
         .or_else(|| Some(hub_home(env)?.join("hub")))
 }
 
-fn token(env: Env<'_>) -> Result<Option<Token>, HubError> {
+/// A token, which can be sent but not shown.
+pub(super) fn secret(text: &str) -> Result<Secret, HubError> {
+    Secret::new(text, "[token]").map_err(HubError::Token)
+}
+
+fn token(env: Env<'_>) -> Result<Option<Secret>, HubError> {
     if is_on(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
     }
@@ -93,7 +98,7 @@ fn token(env: Env<'_>) -> Result<Option<Token>, HubError> {
         if let Some(value) = set(env, name) {
             let value = value.into_string();
             let value = value.map_err(|_| HubError::Token("is not text"))?;
-            return Token::new(&value).map(Some);
+            return secret(&value).map(Some);
         }
     }
     let path = folder(env, "HF_TOKEN_PATH").or_else(|| Some(hub_home(env)?.join("token")));
@@ -102,7 +107,7 @@ fn token(env: Env<'_>) -> Result<Option<Token>, HubError> {
     };
     match fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => Ok(None),
-        Ok(text) => Token::new(&text).map(Some),
+        Ok(text) => secret(&text).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(HubError::io(&path)(error)),
     }

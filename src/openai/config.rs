@@ -1,5 +1,6 @@
 //! Which server, and how it is talked to: [`OpenAiConfig`].
 
+use std::env::{self, VarError};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::key::Key;
 use super::{OpenAi, OpenAiError};
+use crate::web::Secret;
 
 /// Which server, and how it is talked to.
 ///
@@ -27,7 +28,7 @@ use super::{OpenAi, OpenAiError};
 pub struct OpenAiConfig {
     pub(super) url: Url,
     pub(super) model: Option<String>,
-    pub(super) key: Option<Key>,
+    pub(super) key: Option<Secret>,
     pub(super) images: Images,
     pub(super) tool_role: ToolRole,
     pub(super) stream: bool,
@@ -79,7 +80,7 @@ impl OpenAiConfig {
     /// # Errors
     /// [`OpenAiError::Key`] when there is no usable key in it.
     pub fn with_key_from_env(mut self, variable: &str) -> Result<Self, OpenAiError> {
-        self.key = Some(Key::from_env(variable)?);
+        self.key = Some(key_from_env(variable)?);
         Ok(self)
     }
 
@@ -314,6 +315,19 @@ impl fmt::Display for ToolRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// The API key in an environment variable.
+fn key_from_env(variable: &str) -> Result<Secret, OpenAiError> {
+    let unusable = |why| OpenAiError::Key {
+        variable: variable.to_owned(),
+        why,
+    };
+    let key = env::var(variable).map_err(|error| match error {
+        VarError::NotPresent => unusable("is not set"),
+        VarError::NotUnicode(_) => unusable("is not text"),
+    })?;
+    Secret::new(&key, "[key]").map_err(unusable)
 }
 
 #[cfg(test)]

@@ -49,7 +49,6 @@ mod config;
 mod error;
 mod http;
 mod image;
-mod key;
 mod request;
 mod response;
 mod retry;

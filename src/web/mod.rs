@@ -1,9 +1,13 @@
 //! What the clients for servers share.
 
+mod secret;
+
 use std::net::IpAddr;
 
 use reqwest::Url;
 use reqwest::blocking::{Client, ClientBuilder};
+
+pub(crate) use secret::Secret;
 
 /// A client for the server at `url`, which follows no redirects by itself.
 ///
