@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use eva::burn::memory::ByteSize;
 use eva::burn::quantized::convert;
 use eva::burn::weights::Precision;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -51,15 +52,14 @@ fn main() -> ExitCode {
     bar.finish_and_clear();
     match done {
         Ok(done) => {
-            let gb = |bytes: u64| bytes as f64 / 1e9;
             println!(
-                "{}: {} matrices in {}, {} other tensors as they were; {:.2} GB instead of {:.2}",
+                "{}: {} matrices in {}, {} other tensors as they were; {} instead of {}",
                 arguments.out.display(),
                 done.quantized,
                 arguments.precision,
                 done.copied,
-                gb(done.bytes_after),
-                gb(done.bytes_before),
+                ByteSize(done.bytes_after),
+                ByteSize(done.bytes_before),
             );
             ExitCode::SUCCESS
         }
