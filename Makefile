@@ -32,6 +32,7 @@ bench-frames:
 		$(if $(REPEATS),--repeats $(REPEATS))
 
 bench-model:
+	@scripts/setup.sh bench
 	@scripts/bench_model.sh
 
 # DEVICE: cuda, wgpu, vulkan, metal, or several of them.

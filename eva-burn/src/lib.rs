@@ -3,6 +3,7 @@
 //! - [`BurnPolicy`] loads a Hugging Face directory and answers as an [`eva_core::Policy`].
 //! - [`bundled`] is eva-tiny, a model small enough to come with the crate.
 //! - [`device`] chooses where it runs: CPU, wgpu (Vulkan, Metal) or CUDA.
+//! - [`quantized`] keeps weights in 8 or 4 bits, and writes a model directory that way.
 //! - [`memory`] says how much of it a model needs, before anything is loaded.
 //! - [`train`] turns conversations into batches and fits a model to them.
 #![forbid(unsafe_code)]

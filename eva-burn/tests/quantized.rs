@@ -159,10 +159,48 @@ fn missing_scales_and_wrong_sizes_are_errors_that_name_the_tensor() {
     assert!(error.to_string().contains(name), "{error}");
 }
 
+/// Writes a safetensors file of tensors named with their sides, all of zeros in f32.
+fn write_tensors(path: &Path, tensors: &[(&str, [usize; 2])]) {
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    for (name, sides) in tensors {
+        let bytes = sides[0].saturating_mul(sides[1]) * 4;
+        let info =
+            serde_json::json!({"dtype": "F32", "shape": sides, "data_offsets": [at, at + bytes]});
+        header.insert((*name).to_owned(), info);
+        at += bytes;
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.resize(file.len() + at, 0);
+    std::fs::write(path, file).unwrap();
+}
+
 #[test]
-fn a_policy_answers_from_a_quantized_directory() {
-    let tiny = BurnPolicy::tiny(&Device::flex()).unwrap();
-    drop(tiny);
+fn sides_of_any_length_and_tensors_in_two_files_are_borne() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::copy(
+        original().join("config.json"),
+        from.path().join("config.json"),
+    )
+    .unwrap();
+    let (wide, twice) = ("model.layers.0.mlp.up_proj.weight", "lm_head.weight");
+    write_tensors(
+        &from.path().join("a"),
+        &[(wide, [0, usize::MAX / 64]), (twice, [2, 3])],
+    );
+    write_tensors(&from.path().join("b"), &[(twice, [5, 7])]);
+    let index = format!("{{\"weight_map\": {{\"{wide}\": \"a\", \"{twice}\": \"b\"}}}}");
+    std::fs::write(from.path().join("model.safetensors.index.json"), index).unwrap();
+    let done = convert(from.path(), to.path(), Precision::Int4, |_, _| ()).unwrap();
+    assert_eq!((done.quantized, done.copied), (1, 1));
+    let written = std::fs::read(to.path().join("model.safetensors")).unwrap();
+    let written = safetensors::SafeTensors::deserialize(&written).unwrap();
+    assert_eq!(written.tensor(twice).unwrap().shape(), [2, 64]);
+}
+
+#[test]
+fn a_policy_is_loaded_from_a_quantized_directory() {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/eva-tiny");
     let out = tempfile::tempdir().unwrap();
     convert(&from, out.path(), Precision::Int8, |_, _| ()).unwrap();

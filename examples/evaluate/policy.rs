@@ -128,7 +128,8 @@ pub(crate) struct ModelArguments {
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
 
-    /// Numbers of a model's weights in memory: f32, or f16 or bf16 for half the memory
+    /// A model's weights in memory: f32, f16 or bf16 (half of it), int8 (a quarter) or int4 (about an eighth); the
+    /// last two on the cpu
     #[arg(long, value_name = "f32|f16|bf16", default_value_t)]
     pub(crate) precision: Precision,
 

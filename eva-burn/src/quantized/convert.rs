@@ -3,6 +3,7 @@
 //! Tensor by tensor, from file to file: a model of any size is converted in the memory of its largest
 //! matrix.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -137,8 +138,13 @@ pub fn convert(
     let mut config: Map<String, Value> = read_json(&from.join("config.json"))?;
 
     let mut entries = Vec::new();
+    let mut seen = HashSet::new();
     for (index, shard) in shards.iter().enumerate() {
         for name in shard.names() {
+            // Of a tensor that two files hold the first is read, as when a model is loaded.
+            if !seen.insert(name.clone()) {
+                continue;
+            }
             if let Some(stored) = shard.find(&name)? {
                 entries.push(Entry::new(index, name, stored, precision, from)?);
             }
@@ -228,7 +234,8 @@ impl Entry {
                 dir: dir.to_owned(),
             });
         }
-        let bits = scheme(&name, precision).filter(|_| stored.shape.len() == 2);
+        // One without numbers may claim sides of any length.
+        let bits = scheme(&name, precision).filter(|_| stored.shape.len() == 2 && stored.len() > 0);
         let bytes = match (bits, stored.shape.as_slice()) {
             (Some(bits), [rows, columns]) => vec![
                 (rows * bits.row_bytes(*columns)) as u64,
