@@ -184,21 +184,53 @@ impl<P> Conversation<P> {
     /// # Ok::<(), eva_core::NoQuestion>(())
     /// ```
     pub fn with_messages<R>(&self, read: impl FnOnce(&[Message<'_, P>]) -> R) -> R {
-        let parts: Vec<Vec<Part<'_, P>>> = self
-            .messages
-            .iter()
-            .map(|message| message.parts.iter().map(OwnedPart::borrowed).collect())
+        let parts = self.parts();
+        read(&self.messages_of(&parts))
+    }
+
+    /// Lends the messages of several conversations at once, in the form that
+    /// [`Policy::generate_batch`](crate::Policy::generate_batch) reads.
+    ///
+    /// ```
+    /// use eva_core::{Conversation, Role, VideoInfo};
+    /// let info = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+    /// let first = Conversation::<()>::open(&info, &[(Role::User, "Who wins?")])?;
+    /// let both = [&first, &Conversation::new()];
+    /// let lengths: Vec<usize> = Conversation::with_all_messages(&both, |conversations| {
+    ///     conversations.iter().map(|messages| messages.len()).collect()
+    /// });
+    /// assert_eq!(lengths, [2, 0]);
+    /// # Ok::<(), eva_core::NoQuestion>(())
+    /// ```
+    pub fn with_all_messages<R>(
+        conversations: &[&Self],
+        read: impl FnOnce(&[Vec<Message<'_, P>>]) -> R,
+    ) -> R {
+        let parts: Vec<Vec<Vec<Part<'_, P>>>> =
+            conversations.iter().map(|one| one.parts()).collect();
+        let messages: Vec<Vec<Message<'_, P>>> = (conversations.iter().zip(&parts))
+            .map(|(one, parts)| one.messages_of(parts))
             .collect();
-        let messages: Vec<Message<'_, P>> = self
-            .messages
-            .iter()
-            .zip(&parts)
+        read(&messages)
+    }
+
+    /// The parts of each message.
+    fn parts(&self) -> Vec<Vec<Part<'_, P>>> {
+        let messages = self.messages.iter();
+        messages
+            .map(|message| message.parts.iter().map(OwnedPart::borrowed).collect())
+            .collect()
+    }
+
+    /// The messages, of parts that are theirs.
+    fn messages_of<'a>(&self, parts: &'a [Vec<Part<'a, P>>]) -> Vec<Message<'a, P>> {
+        let messages = self.messages.iter().zip(parts);
+        messages
             .map(|(message, parts)| Message {
                 role: message.role,
                 parts,
             })
-            .collect();
-        read(&messages)
+            .collect()
     }
 }
 

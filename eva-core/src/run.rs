@@ -217,8 +217,23 @@ impl<P> Run<P> {
         self.agent.returned_images(count, cost);
     }
 
-    /// What is left of the run. One that is not over is taken for one that was called off.
-    pub(crate) fn into_report(self) -> Report<P> {
+    /// What came of the run: for hosts that carry it on without one session from end to end, such as
+    /// one that plays many. One that is not over is taken for one that was called off.
+    ///
+    /// ```
+    /// # use eva_core::mock::{ScriptedPolicy, SolidSource};
+    /// # use eva_core::{Role, Session, StopReason, VideoInfo};
+    /// # let video = VideoInfo { duration: 90.0, width: 1280, height: 720, fps: 25.0 };
+    /// let policy = ScriptedPolicy::new(["<answer>B</answer>"]);
+    /// let mut session = Session::new(SolidSource::new(video), policy);
+    /// let mut run = session.begin(&[(Role::User, "Who wins?")])?;
+    /// assert_eq!(run.clone().into_report().stop_reason(), &StopReason::Cancelled);
+    /// session.advance(&mut run);
+    /// assert_eq!(run.into_report().answer(), Some("B"));
+    /// # Ok::<(), eva_core::NoQuestion>(())
+    /// ```
+    #[must_use]
+    pub fn into_report(self) -> Report<P> {
         let (answer, stop_reason) = match self.step() {
             Step::Done(outcome) => (outcome.answer, outcome.stop_reason.clone()),
             _ => (None, StopReason::Cancelled),

@@ -5,10 +5,12 @@
 use core::convert::Infallible;
 use core::fmt;
 
+use eva_core::conversation::ToolMessage;
 use eva_core::mock::{ScriptedPolicy, SolidSource};
 use eva_core::{
-    CallError, FailedCalls, Frame, ImageTool, Picture, Pixels, RgbImage, Role, Rules, Selection,
-    Session, Step, Tool, Usage, VideoInfo, Watch,
+    CallError, Continuation, Conversation, FailedCalls, Frame, FrameLabels, ImageTool, Message,
+    OwnedMessage, Part, Picture, Pixels, Policy, RgbImage, Role, Rules, Selection, Session, Step,
+    Tool, Usage, VideoInfo, Watch,
 };
 
 const VIDEO: VideoInfo = VideoInfo {
@@ -139,10 +141,13 @@ fn pictures_that_cost_all_that_is_left_are_shown() {
     assert_eq!(shown.conversation.pictures().count(), 1);
     assert_eq!(shown.trajectory.outcome.tally.estimated_visual_tokens, 6);
     assert_eq!(shown.trajectory.turns[0].calls[0].error, None);
+    assert_eq!(shown.trajectory.turns[0].calls[0].message, None);
     let refused = run(5);
     assert_eq!(refused.conversation.pictures().count(), 0);
     let error = refused.trajectory.turns[0].calls[0].error;
     assert_eq!(error, Some(CallError::VisualBudgetSpent));
+    let message = refused.trajectory.turns[0].calls[0].message.as_deref();
+    assert_eq!(message, Some(CallError::VisualBudgetSpent.advice()));
 }
 
 #[test]
@@ -195,4 +200,83 @@ fn what_is_not_a_stop_reason_says_what_is_expected() {
     assert!(error.to_string().contains(expected), "{error}");
     let error = serde_json::from_str::<CallError>(r#""tired""#).unwrap_err();
     assert!(error.to_string().contains("not a stop reason"), "{error}");
+}
+
+#[test]
+fn a_policy_continues_several_conversations_also_when_it_is_lent() {
+    fn said<M: Policy<()>>(mut policy: M) -> (Vec<String>, Vec<(usize, bool)>) {
+        let mut replies = vec![String::new(); 3];
+        let mut turns: Vec<Continuation<'_, ()>> = (replies.iter_mut())
+            .map(|reply| Continuation {
+                conversation: &[],
+                reply,
+            })
+            .collect();
+        let mut ended = Vec::new();
+        policy.generate_batch(&mut turns, &mut |place, result| {
+            ended.push((place, result.is_ok()));
+        });
+        (replies, ended)
+    }
+    let policy = || ScriptedPolicy::new(["one", "two"]);
+    // The script has no third reply, which concerns the third turn alone.
+    let expected = (
+        vec!["one".to_owned(), "two".to_owned(), String::new()],
+        vec![(0, true), (1, true), (2, false)],
+    );
+    assert_eq!(said(policy()), expected);
+    assert_eq!(said(&mut policy()), expected);
+}
+
+#[test]
+fn a_turn_of_a_batch_shows_how_long_its_conversation_is() {
+    let mut reply = String::new();
+    let parts = [Part::<()>::Text("Who wins?")];
+    let asked = [Message {
+        role: Role::User,
+        parts: &parts,
+    }];
+    let turn = Continuation {
+        conversation: &asked,
+        reply: &mut reply,
+    };
+    assert_eq!(format!("{turn:?}"), "Continuation { messages: 1, .. }");
+}
+
+#[test]
+fn frames_are_labelled_by_the_window_that_was_asked_for() {
+    let selection = Selection::uniform(60.0, 90.0, 2, 28, 28);
+    let frames = || [61.0, 71.0].map(|time| Frame { time, pixels: () });
+    let mut plain = ToolMessage::new();
+    plain.frames(&selection, frames());
+    let mut labelled = ToolMessage::new();
+    labelled.frames_labelled(FrameLabels::RequestedWindow, &selection, frames());
+    let message = plain.close("Who wins?");
+    assert_eq!(message.parts.len(), 5);
+    assert_eq!(message, labelled.close("Who wins?"));
+}
+
+#[test]
+fn conversations_are_lent_together_as_they_are_alone() {
+    let mut first = Conversation::<()>::open(&VIDEO, &[(Role::User, "Who wins?")]).unwrap();
+    first.push(OwnedMessage::text(Role::Assistant, "Red."));
+    let second = Conversation::open(&VIDEO, &[(Role::User, "Who loses?")]).unwrap();
+    let text = |messages: &[Message<'_, ()>]| format!("{messages:?}");
+    let alone = [first.with_messages(text), second.with_messages(text)];
+    let both = Conversation::with_all_messages(&[&first, &second], |all| {
+        all.iter()
+            .map(|messages| text(messages))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(both, alone);
+}
+
+#[test]
+fn a_tool_takes_no_arguments_unless_it_says_which() {
+    assert_eq!(Clock.parameters(), eva_core::tool::NO_PARAMETERS);
+    assert!(
+        Clock.parameters().contains("\"properties\": {}"),
+        "{}",
+        Clock.parameters()
+    );
 }

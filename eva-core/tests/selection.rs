@@ -357,3 +357,13 @@ proptest! {
         prop_assert!(s.visual_tokens() <= 12_000 * 3 / 2, "{} tokens", s.visual_tokens());
     }
 }
+
+#[test]
+fn the_last_frame_of_a_short_window_is_a_part_of_its_own_length_before_its_end() {
+    // Far from the beginning, where the length is small beside both ends.
+    let selection = Selection::uniform(100.0, 100.001, 2, 28, 28);
+    let eps = 100.001 - selection.time(1);
+    assert!((eps - 0.001 / 8.0).abs() < 1e-9, "{eps}");
+    let selection = Selection::uniform(100.0, 200.0, 2, 28, 28);
+    assert!((200.0 - selection.time(1) - 1e-3).abs() < 1e-9);
+}
