@@ -309,7 +309,7 @@ impl Chat {
     }
 
     /// The special tokens that end a message or a text.
-    pub(crate) fn closing_tokens(&self) -> Vec<u32> {
+    pub fn closing_tokens(&self) -> Vec<u32> {
         ["<|im_end|>", "<|endoftext|>"]
             .into_iter()
             .filter_map(|content| self.token_id(content))

@@ -10,7 +10,7 @@ use crate::chat::ChatError;
 use crate::context::Mark;
 use crate::input::{ImageError, grid};
 use crate::policy::BurnPolicy;
-use crate::reply::Reply;
+use crate::reply::{Reply, Sampled};
 use crate::sample::Sampler;
 use crate::slots::SlotId;
 use crate::turns::{Job, Prompt};
@@ -84,7 +84,7 @@ impl<P: Pixels> Policy<P> for BurnPolicy {
         turns: &mut [Continuation<'_, P>],
         done: &mut dyn FnMut(usize, Result<Usage, GenerateError>),
     ) {
-        let mut samplers: Vec<Sampler> = turns.iter().map(|_| self.sampler.fork()).collect();
+        let mut samplers = self.samplers(turns.len());
         self.generate_with(turns, &mut samplers, done);
     }
 }
@@ -106,13 +106,42 @@ impl BurnPolicy {
         samplers: &mut [Sampler],
         done: &mut dyn FnMut(usize, Result<Usage, GenerateError>),
     ) {
+        self.continue_all(turns, samplers, false, &mut |place, ended| {
+            done(place, ended.map(|sampled| sampled.usage));
+        });
+    }
+
+    /// As [`generate_with`](Self::generate_with), and tells the tokens of each reply with their
+    /// log-probabilities: what learning from rollouts needs.
+    pub fn generate_sampled<P: Pixels>(
+        &mut self,
+        turns: &mut [Continuation<'_, P>],
+        samplers: &mut [Sampler],
+        done: &mut dyn FnMut(usize, Result<Sampled, GenerateError>),
+    ) {
+        self.continue_all(turns, samplers, true, done);
+    }
+
+    /// Samplers for so many conversations, each with draws of its own that follow from the policy's
+    /// seed.
+    pub fn samplers(&mut self, count: usize) -> Vec<Sampler> {
+        (0..count).map(|_| self.sampler.fork()).collect()
+    }
+
+    fn continue_all<P: Pixels>(
+        &mut self,
+        turns: &mut [Continuation<'_, P>],
+        samplers: &mut [Sampler],
+        keeps_log_probs: bool,
+        done: &mut dyn FnMut(usize, Result<Sampled, GenerateError>),
+    ) {
         let mut jobs = Vec::with_capacity(turns.len());
         for (place, (turn, sampler)) in turns.iter_mut().zip(samplers).enumerate() {
             match self.prompt(turn.conversation) {
                 Ok(prompt) => jobs.push(Job {
                     place,
                     prompt,
-                    reply: Reply::new(&mut *turn.reply, sampler),
+                    reply: Reply::new(&mut *turn.reply, sampler, keeps_log_probs),
                     slot: None,
                 }),
                 Err(error) => done(place, Err(error)),

@@ -42,4 +42,5 @@ pub use device::{DeviceChoice, DeviceError};
 pub use generate::GenerateError;
 pub use model::Qwen25Vl;
 pub use policy::{BurnPolicy, FEATURE_CACHE_BYTES, LoadError, MAX_NEW_TOKENS};
+pub use reply::Sampled;
 pub use vision::window_order;

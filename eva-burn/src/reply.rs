@@ -1,16 +1,35 @@
-//! [`Reply`]: tokens chosen, and their text written, one after the other.
+//! [`Reply`]: tokens chosen, and their text written, one after the other; [`Sampled`]: what is known of
+//! them afterwards.
 
 use std::fmt;
+
+use eva_core::Usage;
 
 use crate::chat::{Chat, ChatError};
 use crate::generate::GenerateError;
 use crate::sample::Sampler;
+
+/// A finished reply in tokens, for learning from it: its text alone may be encoded in another way than
+/// it was generated.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sampled {
+    /// What it cost.
+    pub usage: Usage,
+    /// The tokens in order, the one that ended the turn included. A reply that was cut off at its most
+    /// tokens has none such.
+    pub tokens: Vec<u32>,
+    /// The logarithm of each token's probability under the model itself: at temperature 1, without
+    /// repetition penalty, among all tokens.
+    pub log_probs: Vec<f32>,
+}
 
 /// A reply as it is generated.
 pub(crate) struct Reply<'a> {
     sink: &'a mut dyn fmt::Write,
     sampler: &'a mut Sampler,
     tokens: Vec<u32>,
+    /// Of each token; `None` where nobody asks.
+    log_probs: Option<Vec<f32>>,
     /// Tokens before this one have no part in the text that is still to be written.
     from: usize,
     /// The text of the tokens before this one is written.
@@ -29,13 +48,28 @@ pub(crate) struct End<'a> {
 }
 
 impl<'a> Reply<'a> {
-    pub(crate) fn new(sink: &'a mut dyn fmt::Write, sampler: &'a mut Sampler) -> Self {
+    /// - keeps_log_probs: whether the log-probabilities of its tokens are wanted
+    pub(crate) fn new(
+        sink: &'a mut dyn fmt::Write,
+        sampler: &'a mut Sampler,
+        keeps_log_probs: bool,
+    ) -> Self {
         Self {
             sink,
             sampler,
             tokens: Vec::new(),
+            log_probs: keeps_log_probs.then(Vec::new),
             from: 0,
             written: 0,
+        }
+    }
+
+    /// What came of it.
+    pub(crate) fn sampled(self, usage: Usage) -> Sampled {
+        Sampled {
+            usage,
+            tokens: self.tokens,
+            log_probs: self.log_probs.unwrap_or_default(),
         }
     }
 
@@ -53,7 +87,16 @@ impl<'a> Reply<'a> {
         chat: &Chat,
         end: End<'_>,
     ) -> Result<Option<u32>, GenerateError> {
+        let own = self.log_probs.is_some().then(|| {
+            // The penalty changes the scores in their place.
+            let copy = (self.sampler.penalty() != 1.0).then(|| scores.to_vec());
+            (log_sum_exp(scores), copy)
+        });
         let token = self.sampler.next(scores, seen);
+        if let (Some(log_probs), Some((total, copy))) = (&mut self.log_probs, own) {
+            let score = copy.as_deref().unwrap_or(scores).get(token as usize);
+            log_probs.push(score.map_or(f32::NEG_INFINITY, |score| score - total));
+        }
         self.tokens.push(token);
         if end.eos.contains(&token) {
             return Ok(None);
@@ -79,4 +122,13 @@ impl<'a> Reply<'a> {
         }
         Ok(())
     }
+}
+
+fn log_sum_exp(scores: &[f32]) -> f32 {
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = scores
+        .iter()
+        .map(|score| f64::from(score - most).exp())
+        .sum();
+    most + sum.ln() as f32
 }

@@ -10,7 +10,7 @@ use crate::context::{Context, Joined, Mark, Shared, scores};
 use crate::generate::GenerateError;
 use crate::input::Patches;
 use crate::policy::BurnPolicy;
-use crate::reply::{End, Reply};
+use crate::reply::{End, Reply, Sampled};
 use crate::slots::{SlotId, nearest};
 
 /// A conversation in tokens, with its pictures as they came.
@@ -38,16 +38,17 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    fn usage(&self) -> Usage {
-        Usage {
+    fn sampled(self) -> Sampled {
+        let usage = Usage {
             completion: self.reply.len() as u32,
             ..self.usage
-        }
+        };
+        self.reply.sampled(usage)
     }
 }
 
 /// Receives the place of a conversation and how its turn ended.
-type Done<'a> = &'a mut dyn FnMut(usize, Result<Usage, GenerateError>);
+type Done<'a> = &'a mut dyn FnMut(usize, Result<Sampled, GenerateError>);
 
 impl BurnPolicy {
     /// Reads conversations and generates their replies together.
@@ -91,7 +92,10 @@ impl BurnPolicy {
                         token,
                     });
                 }
-                Ok(None) => self.end_turn(context, job.place, Ok(usage), done),
+                Ok(None) => {
+                    let sampled = job.reply.sampled(usage);
+                    self.end_turn(context, job.place, Ok(sampled), done);
+                }
                 Err(error) => self.end_turn(context, job.place, Err(error), done),
             }
         }
@@ -194,20 +198,19 @@ impl BurnPolicy {
                     .next(scores, context.tokens(), &self.chat, end);
                 match next {
                     Ok(Some(token)) => running.token = token,
-                    Ok(None) => ended.push((row, Ok(running.usage()))),
+                    Ok(None) => ended.push((row, Ok(()))),
                     Err(error) => ended.push((row, Err(error))),
                 }
             }
             let rows: Vec<usize> = ended.iter().map(|(row, _)| *row).collect();
-            for (context, (row, result)) in joined.leave(&rows).into_iter().zip(ended) {
-                let place = running.get(row).map_or(0, |running| running.place);
+            let contexts = joined.leave(&rows);
+            // From the last row on, so that the places of the others stay.
+            for (context, (row, result)) in contexts.into_iter().zip(ended).rev() {
+                let left = running.remove(row);
+                let place = left.place;
+                let result = result.map(|()| left.sampled());
                 self.end_turn(context, place, result, done);
             }
-            let mut row = 0;
-            running.retain(|_| {
-                row += 1;
-                !rows.contains(&(row - 1))
-            });
         }
     }
 
@@ -224,7 +227,7 @@ impl BurnPolicy {
         &mut self,
         context: Context,
         place: usize,
-        result: Result<Usage, GenerateError>,
+        result: Result<Sampled, GenerateError>,
         done: Done<'_>,
     ) {
         if !matches!(result, Err(GenerateError::Device(_))) {

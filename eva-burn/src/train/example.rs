@@ -96,4 +96,40 @@ impl Example {
             patches,
         })
     }
+
+    /// The same with the turns' tokens as they were sampled, where their text alone would be encoded in
+    /// another way: what is learnt from a rollout are the very tokens that were drawn. A turn without
+    /// sampled tokens stays as it is.
+    ///
+    /// - sampled: for each turn, what [`Sampled::tokens`](crate::Sampled) says
+    #[must_use]
+    pub fn with_turns(mut self, sampled: &[Option<&[u32]>]) -> Self {
+        // From the last turn on, so that the places of those before it stay.
+        for place in (0..self.turns.len()).rev() {
+            let Some(Some(tokens)) = sampled.get(place) else {
+                continue;
+            };
+            let turn = self.turns[place].clone();
+            // A reply that was cut off has no closing token: what is there stays, and is no target.
+            let closing = self
+                .tokens
+                .get(turn.clone())
+                .and_then(<[u32]>::last)
+                .copied();
+            let closed = tokens.last().copied() == closing;
+            let kept = closing.filter(|_| !closed);
+            let new = tokens.iter().copied().chain(kept);
+            self.tokens.splice(turn.clone(), new);
+            let grown = tokens.len() + usize::from(kept.is_some());
+            self.turns[place] = turn.start..turn.start + tokens.len();
+            for later in &mut self.turns[place + 1..] {
+                let start = later.start - turn.len() + grown;
+                *later = start..start + later.len();
+            }
+        }
+        if let Some(last) = self.turns.last() {
+            self.tokens.truncate(last.end);
+        }
+        self
+    }
 }
