@@ -1,6 +1,6 @@
 # Each target sets up what it needs: system packages through apt-get on Debian and Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: ask bench-core bench-frames bench-model gpu help test train
+.PHONY: ask bench-core bench-frames bench-model bench-train gpu help test train
 
 help:
 	@echo "make ask     make a demo video and answer a question about it"
@@ -8,6 +8,7 @@ help:
 	@echo "make bench-core   what the agent itself takes of an episode"
 	@echo "make bench-frames [VIDEO=FILE]   measure frame fetching against decord and torchcodec"
 	@echo "make bench-model  prompting and decoding against PyTorch and llama.cpp, on the CPU"
+	@echo "make bench-train  supervised training steps against PyTorch, on the CPU"
 	@echo "make gpu [DEVICE=cuda] [MODEL=DIR]   the fixtures and the model bench on a GPU"
 	@echo "make train   train the bundled model from nothing (over an hour on 2 cores)"
 	@echo
@@ -34,6 +35,11 @@ bench-frames:
 bench-model:
 	@scripts/setup.sh bench
 	@scripts/bench_model.sh
+
+# Supervised steps of eva-tiny by us and by PyTorch.
+bench-train:
+	@scripts/setup.sh bench
+	@scripts/bench_train.sh
 
 # DEVICE: cuda, wgpu, vulkan, metal, or several of them.
 gpu:

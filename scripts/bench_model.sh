@@ -13,18 +13,13 @@ shape=${SHAPE:-0.3b}
 threads=${THREADS:-2}
 repeats=${REPEATS:-3}
 out=target/bench-model
-peers=(numpy torch==2.15.0 "transformers>=5.17,<6" safetensors pillow gguf)
-stamp=$out/venv/installed
-python=$out/venv/bin/python
-
-if [[ $(cat "$stamp" 2>/dev/null) != "${peers[*]}" ]]; then
-  echo "bench-model: installing ${peers[*]} into $out/venv (about 3 GB, once)" >&2
-  mkdir -p "$out"
-  [[ -x $python ]] || python3 -m venv "$out/venv"
-  "$python" -m pip install --quiet --disable-pip-version-check "${peers[@]}"
+# shellcheck source=scripts/peers.sh disable=SC1091
+source scripts/peers.sh
+fresh=0
+peers "$out" gguf
+if ((fresh)); then
   "$python" -m pip install --quiet --disable-pip-version-check llama-cpp-python ||
     echo "bench-model: llama-cpp-python could not be built: left out" >&2
-  echo "${peers[*]}" >"$stamp"
 fi
 [[ -e $out/$shape/config.json ]] || "$python" scripts/bench_model.py make "$shape" "$out/$shape"
 

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::projection::Projection;
 use crate::weights::{Init, Weights, WeightsError};
@@ -32,12 +32,17 @@ impl RmsNorm {
         self.weight.val().device()
     }
 
+    /// The type of its weights.
+    pub(crate) fn dtype(&self) -> DType {
+        self.weight.val().dtype()
+    }
+
     /// # Shapes
     /// - x: `[batch, tokens, width]`, returned alike
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         // In f32 whatever the weights are: a sum of squares overflows f16.
         let dtype = x.dtype();
-        let x32 = x.cast(burn::tensor::DType::F32);
+        let x32 = x.cast(DType::F32);
         let scale = (x32.clone().square().mean_dim(D - 1) + self.epsilon)
             .sqrt()
             .recip();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::cache::KvCache;
 use crate::config::ModelConfig;
@@ -68,6 +68,15 @@ impl Qwen25Vl {
     /// The device its weights are on.
     pub(crate) fn device(&self) -> Device {
         self.model.norm.device()
+    }
+
+    /// The number type of its weights.
+    pub(crate) fn precision(&self) -> Precision {
+        match self.model.norm.dtype() {
+            DType::F16 => Precision::F16,
+            DType::BF16 => Precision::Bf16,
+            _ => Precision::F32,
+        }
     }
 
     /// The input embeddings, `[vocab, hidden]`.

@@ -2,75 +2,20 @@
 //! numbers themselves are compared with `transformers` in `parity.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::path::Path;
 
 use burn::module::Module;
-use eva_burn::chat::Chat;
-use eva_burn::config::{GenerationConfig, ImageConfig};
+use common::small::{GOOD, Parts, QUESTION, REPLY, directory, example, look, parts, picture, text};
+use eva_burn::config::GenerationConfig;
 use eva_burn::sample::{Sampler, Sampling};
 use eva_burn::train::grpo::{Aggregation, Completion, GrpoConfig, GrpoShard};
 use eva_burn::train::kto::{KtoConfig, KtoShard, mismatched};
-use eva_burn::train::{Batch, Example, Schedule, Trainer, tokenizer};
+use eva_burn::train::{Batch, Example, Schedule, Trainer};
 use eva_burn::weights::{Precision, save};
-use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl};
+use eva_burn::{BurnPolicy, Device, Qwen25Vl};
 use eva_core::{Message, Part, Policy, RgbImage, Role};
-use serde_json::json;
-
-const QUESTION: &str = "What digit is on the red card?";
-const REPLY: &str = "Summary: The frame shows 7.\n<answer>7</answer>";
-
-/// A model directory without weights.
-fn directory() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let texts = [
-        QUESTION,
-        REPLY,
-        "system\n",
-        "user\n",
-        "assistant\n",
-        "tool\n",
-    ];
-    let texts = texts.iter().cycle().take(60).copied();
-    let size = tokenizer::train(texts, r"\d|red", 320, &dir.path().join("tokenizer.json")).unwrap();
-    let config = json!({
-        "model_type": "qwen2_5_vl", "vocab_size": size, "hidden_size": 32, "intermediate_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
-        "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]},
-        "tie_word_embeddings": true, "image_token_id": 5,
-        "vision_config": {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2,
-            "window_size": 56, "fullatt_block_indexes": [1], "out_hidden_size": 32},
-    });
-    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for p in m.content %}\
-        {% if p.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}\
-        {% endif %}{% endfor %}<|im_end|>\n{% endfor %}\
-        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
-    let images = json!({"min_pixels": 784, "max_pixels": 100_000});
-    std::fs::write(
-        dir.path().join("preprocessor_config.json"),
-        images.to_string(),
-    )
-    .unwrap();
-    dir
-}
-
-struct Parts {
-    config: ModelConfig,
-    images: ImageConfig,
-    chat: Chat,
-}
-
-fn parts(dir: &Path) -> Parts {
-    let config = ModelConfig::load(dir).unwrap();
-    let chat = Chat::load(dir, config.image_token_id).unwrap();
-    Parts {
-        images: ImageConfig::load(dir).unwrap(),
-        chat,
-        config,
-    }
-}
 
 fn policy(dir: &Path, model: Qwen25Vl) -> BurnPolicy {
     let Parts {
@@ -83,13 +28,6 @@ fn policy(dir: &Path, model: Qwen25Vl) -> BurnPolicy {
         .with_max_new_tokens(24)
 }
 
-fn picture(shade: u8) -> RgbImage {
-    let rgb = (0..84 * 56 * 3)
-        .map(|index| shade.wrapping_mul(17) ^ (index % 251) as u8)
-        .collect();
-    RgbImage::new(84, 56, rgb).unwrap()
-}
-
 fn generate(
     policy: &mut BurnPolicy,
     conversation: &[Message<'_, RgbImage>],
@@ -97,25 +35,6 @@ fn generate(
     let mut reply = String::new();
     let usage = policy.generate(conversation, &mut reply).unwrap();
     (reply, usage)
-}
-
-fn text(role: Role, part: &'static [Part<'static, RgbImage>]) -> Message<'static, RgbImage> {
-    Message { role, parts: part }
-}
-
-fn example(parts: &Parts, shade: u8) -> Example {
-    let image = picture(shade);
-    let shown = [Part::Text("Frame 0 at [00:10]: "), Part::Image(&image)];
-    let conversation = [
-        text(Role::User, &[Part::Text(QUESTION)]),
-        text(Role::Assistant, &[Part::Text("red")]),
-        Message {
-            role: Role::Tool,
-            parts: &shown,
-        },
-        text(Role::Assistant, &[Part::Text(REPLY)]),
-    ];
-    Example::new(&conversation, &parts.chat, &parts.config, &parts.images).unwrap()
 }
 
 #[test]
@@ -277,12 +196,8 @@ fn a_batch_scores_each_example_as_if_it_were_alone() {
     let parts = parts(dir.path());
     let device = Device::flex().autodiff();
     let model = Qwen25Vl::random(&parts.config, 9, &device).unwrap();
-    let schedule = Schedule {
-        peak: 1e-3,
-        warmup: 1,
-        steps: 10,
-    };
-    let trainer = Trainer::new(model, parts.config.clone(), schedule);
+    let schedule = Schedule::new(1e-3, 1, 10);
+    let trainer = Trainer::new(model, parts.config.clone(), schedule).unwrap();
     let long = example(&parts, 1);
     // The first turn alone, without the picture.
     let short = Example {
@@ -306,12 +221,8 @@ fn shards_on_several_threads_learn_what_one_batch_learns() {
     let examples: Vec<Example> = (0..4).map(|shade| example(&parts, shade)).collect();
     let learn = |shards: &[Batch]| {
         let model = Qwen25Vl::random(&parts.config, 11, &Device::flex().autodiff()).unwrap();
-        let schedule = Schedule {
-            peak: 1e-3,
-            warmup: 1,
-            steps: 10,
-        };
-        let mut trainer = Trainer::new(model, parts.config.clone(), schedule);
+        let schedule = Schedule::new(1e-3, 1, 10);
+        let mut trainer = Trainer::new(model, parts.config.clone(), schedule).unwrap();
         (0..5)
             .map(|_| trainer.sft(shards).loss)
             .collect::<Vec<f64>>()
@@ -335,12 +246,8 @@ fn what_was_learnt_is_generated() {
     let dir = directory();
     let parts = parts(dir.path());
     let model = Qwen25Vl::random(&parts.config, 13, &Device::flex().autodiff()).unwrap();
-    let schedule = Schedule {
-        peak: 1e-2,
-        warmup: 5,
-        steps: 80,
-    };
-    let mut trainer = Trainer::new(model, parts.config.clone(), schedule);
+    let schedule = Schedule::new(1e-2, 5, 80);
+    let mut trainer = Trainer::new(model, parts.config.clone(), schedule).unwrap();
     let batch = [Batch::new(&[example(&parts, 1)], &parts.config)];
     let losses: Vec<f64> = (0..80).map(|_| trainer.sft(&batch).loss).collect();
     assert!(losses[79] < 0.1 * losses[0], "{losses:?}");
@@ -361,24 +268,6 @@ fn what_was_learnt_is_generated() {
     assert_eq!(generate(&mut policy, &conversation).0, REPLY);
 }
 
-/// A question about a picture, with a look at another one before the reply.
-fn look(parts: &Parts, shade: u8, reply: &str) -> Example {
-    let (asked, seen) = (picture(shade), picture(shade + 100));
-    let (question, shown) = (
-        [Part::Image(&asked), Part::Text(QUESTION)],
-        [Part::Image(&seen)],
-    );
-    let (call, reply) = ([Part::Text("red")], [Part::Text(reply)]);
-    let conversation = [
-        (Role::User, &question[..]),
-        (Role::Assistant, &call[..]),
-        (Role::Tool, &shown[..]),
-        (Role::Assistant, &reply[..]),
-    ]
-    .map(|(role, parts)| Message { role, parts });
-    Example::new(&conversation, &parts.chat, &parts.config, &parts.images).unwrap()
-}
-
 /// Two good and two bad replies, and what the model gives each of their tokens at first.
 struct Labelled {
     parts: Parts,
@@ -386,21 +275,15 @@ struct Labelled {
     examples: Vec<Example>,
 }
 
-const GOOD: [bool; 4] = [true, false, true, false];
-
 fn labelled(dir: &Path) -> Labelled {
     let parts = parts(dir);
     let replies = [REPLY, "<answer>2</answer>"];
     let examples = (0..4u8).map(|index| look(&parts, index, replies[usize::from(index % 2)]));
     let examples = examples.collect();
     let model = Qwen25Vl::random(&parts.config, 17, &Device::flex().autodiff()).unwrap();
-    let schedule = Schedule {
-        peak: 1e-3,
-        warmup: 1,
-        steps: 100,
-    };
+    let schedule = Schedule::new(1e-3, 1, 100);
     Labelled {
-        trainer: Trainer::new(model, parts.config.clone(), schedule),
+        trainer: Trainer::new(model, parts.config.clone(), schedule).unwrap(),
         parts,
         examples,
     }

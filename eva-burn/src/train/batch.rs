@@ -15,6 +15,8 @@ use super::Example;
 #[derive(Debug, Clone)]
 pub struct Batch {
     tokens: Vec<Vec<u32>>,
+    /// Number of tokens without the padding.
+    unpadded: usize,
     positions: Vec<Vec<Position>>,
     patches: Patches,
     /// Rows of the flattened hidden states whose next token is a target.
@@ -45,6 +47,7 @@ impl Batch {
             .unwrap_or(0);
         let mut batch = Self {
             tokens: Vec::new(),
+            unpadded: examples.iter().map(|example| example.tokens.len()).sum(),
             positions: Vec::new(),
             patches: Patches::default(),
             rows: Vec::new(),
@@ -91,6 +94,12 @@ impl Batch {
         self.tokens.iter().map(Vec::len).sum()
     }
 
+    /// Number of tokens of the examples themselves.
+    #[must_use]
+    pub fn tokens_without_padding(&self) -> usize {
+        self.unpadded
+    }
+
     /// For each example, the ranges of its turns among the targets.
     #[must_use]
     pub fn turns(&self) -> &[Vec<std::ops::Range<usize>>] {
@@ -116,7 +125,8 @@ impl Batch {
     }
 
     /// The log-probability of every target, in the order of [`turns`](Self::turns), with gradient
-    /// when the model has one. Pictures are seen with `eyes`, the same weights without gradients.
+    /// when the model has one. Pictures are seen with `eyes`: the same weights without gradients, or
+    /// the model itself, whose vision tower then has one too.
     ///
     /// # Shapes
     /// - returned: `[targets]`
@@ -172,8 +182,8 @@ impl Batch {
         }
     }
 
-    /// The mean cross-entropy of the targets. Pictures are seen with `eyes`, whose tower is not
-    /// trained: the same weights without gradients.
+    /// The mean cross-entropy of the targets, of which there must be some. Pictures are seen with
+    /// `eyes`, as in [`target_log_probs`](Self::target_log_probs).
     pub(super) fn score(&self, model: &Qwen25Vl, eyes: &Qwen25Vl, config: &ModelConfig) -> Scored {
         let logits = self.logits(model, eyes, config);
         let right = hits(&logits, &self.targets);
@@ -189,13 +199,7 @@ impl Batch {
         let device = model.device();
         let features = (!self.patches.grids.is_empty())
             .then(|| eyes.see(&self.patches, config, &eyes.device()))
-            .map(|features| {
-                if device.is_autodiff() {
-                    Tensor::from_inner(features)
-                } else {
-                    features
-                }
-            });
+            .map(|features| with_context(features, &device));
         let tokens: Vec<&[u32]> = self.tokens.iter().map(Vec::as_slice).collect();
         let places: Vec<&[Position]> = self.positions.iter().map(Vec::as_slice).collect();
         let hidden = model.decode(
@@ -217,6 +221,17 @@ impl Batch {
         log_softmax(logits, 1)
             .gather(1, targets)
             .squeeze_dim::<1>(1)
+    }
+}
+
+/// Constants among the numbers of `device`: with its way of keeping activations, which must be the
+/// same for all operands.
+fn with_context(features: Tensor<2>, device: &Device) -> Tensor<2> {
+    match device.gradient_checkpointing_strategy() {
+        Some(strategy) if !features.is_autodiff() => features
+            .autodiff()
+            .with_gradient_checkpointing_strategy(strategy),
+        _ => features,
     }
 }
 

@@ -1,85 +1,123 @@
 //! [`Trainer`]: optimisation steps.
 
-use burn::grad_clipping::GradientClippingConfig;
-use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::{ElementConversion, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, ElementConversion, GradientCheckpointingStrategy, Tensor};
 
+use super::optimizer::Optimizer;
+use super::workers::Workers;
+use super::{Batch, Learn, Optimisation, TrainerError, adapters};
 use crate::config::ModelConfig;
 use crate::model::Qwen25Vl;
 
-use super::Batch;
-
-/// The learning rate over a run: a linear rise, then half a cosine down to a tenth.
-#[derive(Debug, Clone, Copy)]
-pub struct Schedule {
-    /// The highest rate.
-    pub peak: f64,
-    /// Steps of the rise.
-    pub warmup: usize,
-    /// Steps of the run.
-    pub steps: usize,
-}
-
-impl Schedule {
-    /// The rate at a step, counted from 0.
-    #[must_use]
-    pub fn rate(&self, step: usize) -> f64 {
-        if step < self.warmup {
-            return self.peak * (step + 1) as f64 / self.warmup as f64;
-        }
-        let span = self.steps.saturating_sub(self.warmup).max(1) as f64;
-        let progress = ((step - self.warmup) as f64 / span).min(1.0);
-        self.peak * (0.1 + 0.45 * (1.0 + (std::f64::consts::PI * progress).cos()))
-    }
-}
-
 /// What a step measured.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepReport {
     /// Mean loss over all targets of the batch, in nats.
     pub loss: f64,
     /// Whether each target was the most likely token, shard by shard.
     pub right: Vec<Vec<bool>>,
+    /// What it cost and how far it went.
+    pub effort: Effort,
+}
+
+/// What any step costs, and how far it went.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Effort {
+    /// The norm of the gradient of all parameters, before the clip. Where it is not finite, nothing
+    /// was learnt.
+    pub gradient_norm: f64,
+    /// The learning rate.
+    pub rate: f64,
+    /// Tokens that were learnt from, those of pictures included and padding left out.
+    pub tokens: usize,
 }
 
 /// A model, its optimizer (AdamW) and its learning rate.
+///
+/// A step takes any number of shards of one batch: each is a forward and a backward pass of its own,
+/// several at a time on [threads](Self::with_threads), and their gradients are added in their order.
+/// So a batch larger than memory is several shards, and the number of threads changes no weight.
 pub struct Trainer {
-    model: Qwen25Vl,
-    config: ModelConfig,
-    optimizer: ModuleOptimizer,
-    schedule: Schedule,
-    step: usize,
-    /// One thread a shard: small products do not scale over threads, whole shards do. The backend
-    /// splits its work over the pool it runs in, so a pool of one keeps a shard on its thread.
-    pools: Vec<rayon::ThreadPool>,
+    pub(super) model: Qwen25Vl,
+    pub(super) config: ModelConfig,
+    pub(super) optimisation: Optimisation,
+    pub(super) optimizer: Optimizer,
+    pub(super) step: usize,
+    workers: Workers,
+}
+
+/// What the shards of a step made.
+pub(super) struct Updated<M> {
+    /// The sum of the losses.
+    pub(super) loss: f64,
+    /// What was measured beside each of them.
+    pub(super) measured: Vec<M>,
+    pub(super) gradient_norm: f64,
+    pub(super) rate: f64,
+}
+
+impl<M> Updated<M> {
+    pub(super) fn effort<'b>(&self, batches: impl Iterator<Item = &'b Batch>) -> Effort {
+        Effort {
+            gradient_norm: self.gradient_norm,
+            rate: self.rate,
+            tokens: batches.map(Batch::tokens_without_padding).sum(),
+        }
+    }
 }
 
 impl Trainer {
-    /// Trains `model`, whose device must be an autodiff device.
-    #[must_use]
-    pub fn new(model: Qwen25Vl, config: ModelConfig, schedule: Schedule) -> Self {
-        let optimizer = AdamWConfig::new()
-            .with_beta_1(0.9)
-            .with_beta_2(0.98)
-            .with_epsilon(1e-8)
-            .with_weight_decay(0.01)
-            .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
-            .init();
-        Self {
-            model,
-            config,
-            optimizer,
-            schedule,
-            step: 0,
-            pools: Vec::new(),
+    /// Trains `model`, whose device must be an autodiff device. On the CPU as many shards are worked on
+    /// at a time as there are cores, on a GPU one.
+    ///
+    /// # Errors
+    /// [`TrainerError`] for a device without gradients, or a setting that makes no sense.
+    pub fn new(
+        model: Qwen25Vl,
+        config: ModelConfig,
+        optimisation: impl Into<Optimisation>,
+    ) -> Result<Self, TrainerError> {
+        let optimisation = optimisation.into();
+        optimisation.validate()?;
+        let device = model.device();
+        if !device.is_autodiff() {
+            return Err(TrainerError::NoGradients);
         }
+        let on_cpu = device.clone().without_autodiff() == Device::flex();
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let model = match optimisation.learn {
+            Learn::Decoder | Learn::Everything => model,
+            Learn::Lora(lora) => adapters::attach(model, &lora),
+        };
+        Ok(Self {
+            model: prepared(model, &optimisation),
+            config,
+            optimizer: Optimizer::new(&optimisation),
+            optimisation,
+            step: 0,
+            workers: Workers::new(if on_cpu { cores } else { 1 })?,
+        })
     }
 
-    /// The model as it is now, without gradients.
+    /// Works on so many shards at a time, at least 1. More need more memory; the weights are the same.
+    ///
+    /// # Errors
+    /// [`TrainerError::Threads`] when the system gives no more.
+    pub fn with_threads(mut self, threads: usize) -> Result<Self, TrainerError> {
+        self.workers = Workers::new(threads)?;
+        Ok(self)
+    }
+
+    /// Goes on with other weights.
+    pub(super) fn set(&mut self, model: Qwen25Vl) {
+        self.model = prepared(model, &self.optimisation);
+    }
+
+    /// The model as it is now, without gradients; adapters are folded into its weights.
     #[must_use]
     pub fn model(&self) -> Qwen25Vl {
-        self.model.valid()
+        self.model.valid().materialize()
     }
 
     /// The model's configuration.
@@ -88,98 +126,163 @@ impl Trainer {
         &self.config
     }
 
+    /// How it is fitted.
+    #[must_use]
+    pub fn optimisation(&self) -> &Optimisation {
+        &self.optimisation
+    }
+
     /// Steps taken.
     #[must_use]
     pub fn steps(&self) -> usize {
         self.step
     }
 
-    /// One supervised step over the shards of a batch, each on a thread of its own; the gradient is
-    /// that of the mean loss over all targets, whatever their split. The vision tower keeps its
-    /// weights.
+    /// One supervised step over the shards of a batch; the gradient is that of the mean loss over all
+    /// targets, whatever their split.
     pub fn sft(&mut self, shards: &[Batch]) -> StepReport {
-        let eyes = self.model.valid();
+        let eyes = self.eyes();
         let total: usize = shards.iter().map(Batch::targets).sum();
         let config = self.config.clone();
-        let (loss, right) = self.update(shards.len(), |model, index| {
-            let shard = &shards[index];
-            let scored = shard.score(model, &eyes, &config);
-            let share = shard.targets() as f64 / total.max(1) as f64;
+        // A shard without targets has no gradient.
+        let taught: Vec<usize> = (0..shards.len())
+            .filter(|index| shards[*index].targets() > 0)
+            .collect();
+        let updated = self.update(taught.len(), |model, index| {
+            let shard = &shards[taught[index]];
+            let scored = shard.score(model, eyes.as_ref().unwrap_or(model), &config);
+            let share = shard.targets() as f64 / total as f64;
             (scored.loss.mul_scalar(share), scored.right)
         });
-        StepReport { loss, right }
+        let effort = updated.effort(shards.iter());
+        let mut right = vec![Vec::new(); shards.len()];
+        for (index, measured) in taught.into_iter().zip(updated.measured) {
+            right[index] = measured;
+        }
+        StepReport {
+            loss: updated.loss,
+            right,
+            effort,
+        }
     }
 
-    /// A step on the sum of `count` losses, each computed on a thread of its own. Returns that sum,
-    /// and what was measured beside each loss.
+    /// What sees the pictures: the same weights without gradients, or, where the vision tower is
+    /// learnt, the model in training itself (`None`).
+    pub(super) fn eyes(&self) -> Option<Qwen25Vl> {
+        match self.optimisation.learn {
+            Learn::Decoder | Learn::Lora(_) => Some(self.model.valid()),
+            Learn::Everything => None,
+        }
+    }
+
+    /// A step on the sum of `count` losses.
     pub(super) fn update<M: Send>(
         &mut self,
         count: usize,
         loss: impl Fn(&Qwen25Vl, usize) -> (Tensor<1>, M) + Sync,
-    ) -> (f64, Vec<M>) {
+    ) -> Updated<M> {
         let model = self.model.clone();
-        let results = self.parallel(count, |index| {
+        let mut total = 0.0;
+        let mut measured = Vec::with_capacity(count);
+        let mut gradients = GradientsAccumulator::new();
+        let work = |index| {
             // Leaves of its own: graphs that share a leaf are merged and run one after the other.
             let model = model.clone().fork(&model.device());
             let (loss, measured) = loss(&model, index);
             let value = loss.clone().into_scalar::<f32>().elem::<f64>();
-            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            // No weight that is learnt had a part in it.
+            let gradients = if loss.is_tracked() {
+                GradientsParams::from_grads(loss.backward(), &model)
+            } else {
+                GradientsParams::new()
+            };
             (gradients, value, measured)
-        });
-        let mut total = 0.0;
-        let mut measured = Vec::new();
-        let mut gradients = GradientsAccumulator::new();
-        for (gradient, loss, other) in results {
-            gradients.accumulate(&self.model, gradient);
+        };
+        self.workers.each(count, work, |(gradient, loss, other)| {
+            gradients.accumulate(&model, gradient);
             total += loss;
             measured.push(other);
-        }
-        let rate = self.schedule.rate(self.step);
-        self.model = self
-            .optimizer
-            .step(rate, self.model.clone(), gradients.grads());
+        });
+        let rate = self.optimisation.schedule.rate(self.step);
+        let (optimizer, before) = (&mut self.optimizer, self.model.clone());
+        drop(model);
+        let gradients = gradients.grads();
+        // On one thread, so that the norm is the same sum on any machine.
+        let (model, gradient_norm) = self.workers.one(|| optimizer.step(rate, before, gradients));
+        self.model = model;
         self.step += 1;
-        (total, measured)
+        Updated {
+            loss: total,
+            measured,
+            gradient_norm,
+            rate,
+        }
     }
 
-    /// Runs `work` for 0 to `count`, each on a thread of its own.
-    pub(super) fn parallel<M: Send>(
-        &mut self,
-        count: usize,
-        work: impl Fn(usize) -> M + Sync,
-    ) -> Vec<M> {
-        while self.pools.len() < count {
-            match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
-                Ok(pool) => self.pools.push(pool),
-                Err(_) => break,
-            }
-        }
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..count)
-                .map(|index| {
-                    let (work, pool) = (&work, self.pools.get(index));
-                    scope.spawn(move || match pool {
-                        Some(pool) => pool.install(|| work(index)),
-                        // No thread to be had: the default pool does it, slower.
-                        None => work(index),
-                    })
-                })
-                .collect();
-            workers
-                .into_iter()
-                .map(|worker| {
-                    worker
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        })
+    /// Runs `work` for 0 to `count`, several at a time, each on a thread of its own: for passes beside a
+    /// step, such as those of a reference model. The results come in that order.
+    pub fn parallel<M: Send>(&self, count: usize, work: impl Fn(usize) -> M + Sync) -> Vec<M> {
+        self.workers.map(count, work)
     }
 
     /// Which targets of a batch the model gets right, without learning from them.
     #[must_use]
     pub fn evaluate(&self, batch: &Batch) -> Vec<bool> {
+        if batch.targets() == 0 {
+            return Vec::new();
+        }
         let model = self.model.valid();
         batch.score(&model, &model, &self.config).right
+    }
+}
+
+/// With its way of keeping activations. It is a property of each parameter: moving a model to a device
+/// that has another one does not change it.
+fn prepared(model: Qwen25Vl, optimisation: &Optimisation) -> Qwen25Vl {
+    struct Balanced;
+    impl ModuleMapper for Balanced {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, weight, mapper) = param.consume();
+            let strategy = GradientCheckpointingStrategy::Balanced;
+            let weight = weight.with_gradient_checkpointing_strategy(strategy);
+            Param::from_mapped_value(id, weight, mapper)
+        }
+    }
+    if optimisation.checkpoint_activations {
+        model.map(&mut Balanced)
+    } else {
+        model
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::train::Schedule;
+
+    #[test]
+    fn a_step_keeps_the_way_of_keeping_activations() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/eva-tiny");
+        let config = ModelConfig::load(dir.as_ref()).unwrap();
+        for (checkpoint_activations, expected) in [
+            (false, GradientCheckpointingStrategy::Disabled),
+            (true, GradientCheckpointingStrategy::Balanced),
+        ] {
+            let model = Qwen25Vl::random(&config, 1, &Device::flex().autodiff()).unwrap();
+            let optimisation = Optimisation {
+                checkpoint_activations,
+                ..Optimisation::new(Schedule::new(1e-3, 0, 1))
+            };
+            let mut trainer = Trainer::new(model, config.clone(), optimisation).unwrap();
+            let strategy = |model: &Qwen25Vl| model.device().gradient_checkpointing_strategy();
+            let updated = trainer.update(2, |model, _| {
+                let embeddings = model.embed(&[&[1, 2, 3]], None, &config);
+                (embeddings.square().sum(), strategy(model))
+            });
+            assert_eq!(updated.measured, [Some(expected); 2]);
+            assert!(updated.gradient_norm > 0.0);
+            assert_eq!(strategy(&trainer.model), Some(expected));
+        }
     }
 }

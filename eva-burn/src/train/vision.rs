@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::input::Patches;
 
 use super::batch::hits;
-use super::{StepReport, Trainer};
+use super::{Effort, StepReport, Trainer};
 
 /// Pictures, and the token that names each of some merged patches.
 #[derive(Debug, Clone, Default)]
@@ -21,12 +21,17 @@ pub struct Labelled {
 }
 
 impl Trainer {
-    /// One step of first sight over shards, each on a thread of its own.
+    /// One step of first sight over shards. It is the vision tower that learns, whatever
+    /// [`Learn`](super::Learn) says; with adapters nothing does.
     pub fn first_sight(&mut self, shards: &[Labelled]) -> StepReport {
         let total: usize = shards.iter().map(|shard| shard.labels.len()).sum();
         let config = self.config().clone();
-        let (loss, right) = self.update(shards.len(), |model, index| {
-            let shard = &shards[index];
+        // A shard without labels has no gradient.
+        let taught: Vec<usize> = (0..shards.len())
+            .filter(|index| !shards[*index].labels.is_empty())
+            .collect();
+        let updated = self.update(taught.len(), |model, index| {
+            let shard = &shards[taught[index]];
             let device = model.device();
             let indices = |values: Vec<i32>| {
                 let count = values.len();
@@ -37,7 +42,7 @@ impl Trainer {
             let features = model.see(&shard.patches, &config, &device).select(0, rows);
             let scores = model.embeddings().scores(features);
             let right = hits(&scores, &names);
-            let share = shard.labels.len() as f64 / total.max(1) as f64;
+            let share = shard.labels.len() as f64 / total as f64;
             let names = indices(names).unsqueeze_dim::<2>(1);
             (
                 log_softmax(scores, 1)
@@ -48,6 +53,18 @@ impl Trainer {
                 right,
             )
         });
-        StepReport { loss, right }
+        let mut right = vec![Vec::new(); shards.len()];
+        for (index, measured) in taught.into_iter().zip(updated.measured) {
+            right[index] = measured;
+        }
+        StepReport {
+            loss: updated.loss,
+            right,
+            effort: Effort {
+                gradient_norm: updated.gradient_norm,
+                rate: updated.rate,
+                tokens: total,
+            },
+        }
     }
 }

@@ -23,6 +23,7 @@ use safetensors::tensor::Dtype;
 pub use error::WeightsError;
 pub use precision::{Precision, UnknownPrecision};
 pub use save::save;
+pub(crate) use save::write;
 
 use crate::config::read_json;
 use crate::projection::{Embedding, Projection};

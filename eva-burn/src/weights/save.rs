@@ -25,22 +25,37 @@ pub fn save(
     if precision.is_quantized() || model.is_quantized() {
         return Err(WeightsError::Save);
     }
-    let path = dir.join("model.safetensors");
-    let tensors: Vec<_> = collect(model, config)
+    write(
+        &dir.join("model.safetensors"),
+        collect(model, config),
+        precision,
+    )
+}
+
+/// Writes tensors, each with its name, shape and values, into one file.
+pub(crate) fn write(
+    path: &Path,
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    precision: Precision,
+) -> Result<(), WeightsError> {
+    let tensors: Vec<_> = tensors
         .into_iter()
         .map(|(name, shape, values)| (name, Stored::new(shape, &values, precision)))
         .collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).map_err(|source| WeightsError::Format {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })?;
     // Written beside and renamed: a killed run leaves the old weights or the new, never a half.
-    let partial = dir.join("model.safetensors.partial");
+    let partial = path.with_extension("safetensors.partial");
     std::fs::write(&partial, bytes)
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|source| WeightsError::Io { path, source })
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|source| WeightsError::Io {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 struct Stored {

@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+pub mod small;
+
 use std::path::Path;
 
 use eva_burn::ModelConfig;

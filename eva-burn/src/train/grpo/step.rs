@@ -1,7 +1,7 @@
 //! One step of GRPO.
 
 use crate::train::length::{LengthError, check, constant};
-use crate::train::{Batch, Trainer};
+use crate::train::{Batch, Effort, Trainer};
 
 use super::{GrpoConfig, clipped, k3};
 
@@ -39,6 +39,8 @@ pub struct GrpoReport {
     /// The log-probability of each token of each completion, shard by shard; none for a shard
     /// without targets.
     pub log_probs: Vec<Vec<Vec<f64>>>,
+    /// What it cost and how far it went.
+    pub effort: Effort,
 }
 
 impl GrpoShard {
@@ -68,9 +70,9 @@ impl GrpoShard {
 }
 
 impl Trainer {
-    /// One step of GRPO over the shards of a batch, each on a thread of its own; the gradient is that
-    /// of the whole batch, whatever its split. Called again with the same shards it takes another
-    /// optimisation epoch over the same rollouts. The vision tower keeps its weights.
+    /// One step of GRPO over the shards of a batch; the gradient is that of the whole batch, whatever
+    /// its split. Called again with the same shards it takes another optimisation epoch over the same
+    /// rollouts.
     ///
     /// # Errors
     /// [`LengthError`] when there are not as many completions or log-probabilities as the batch needs;
@@ -97,12 +99,15 @@ impl Trainer {
             }
             first += shard.completions.len();
         }
-        let eyes = self.model();
+        let eyes = self.eyes();
         let config = self.config().clone();
-        let (loss, measured) = self.update(taught.len(), |model, index| {
+        let updated = self.update(taught.len(), |model, index| {
             let (shard, first) = taught[index];
             let shard = &shards[shard];
-            let log_probs = shard.batch.target_log_probs(model, &eyes, &config);
+            let log_probs =
+                shard
+                    .batch
+                    .target_log_probs(model, eyes.as_ref().unwrap_or(model), &config);
             let values: Vec<f64> = log_probs
                 .clone()
                 .detach()
@@ -124,12 +129,13 @@ impl Trainer {
         });
 
         let mut report = GrpoReport {
-            loss,
+            loss: updated.loss,
+            effort: updated.effort(shards.iter().map(|shard| &shard.batch)),
             log_probs: vec![Vec::new(); shards.len()],
             ..GrpoReport::default()
         };
         let mut tokens = 0usize;
-        for ((shard, first), values) in taught.into_iter().zip(measured) {
+        for ((shard, first), values) in taught.into_iter().zip(updated.measured) {
             let GrpoShard { batch, completions } = &shards[shard];
             for (index, completion) in completions.iter().enumerate() {
                 let own = values.get(batch.completion(index)).unwrap_or(&[]);

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::train::length::{LengthError, check};
-use crate::train::{Batch, Trainer};
+use crate::train::{Batch, Effort, Trainer};
 
 use super::{KtoConfig, reference_point, weighted};
 
@@ -32,6 +32,8 @@ pub struct KtoReport {
     /// The log-ratio of policy to reference of each example, shard by shard; none for a shard without
     /// targets.
     pub log_ratios: Vec<Vec<f64>>,
+    /// What it cost and how far it went; the mismatched pairs' tokens are not counted.
+    pub effort: Effort,
 }
 
 impl KtoShard {
@@ -49,20 +51,19 @@ impl KtoShard {
 }
 
 impl Trainer {
-    /// One step of KTO over the shards of a batch, each on a thread of its own. `z0` is that of the
-    /// whole batch and the gradient that of the mean over all its examples, whatever their split. The
-    /// vision tower keeps its weights.
+    /// One step of KTO over the shards of a batch. `z0` is that of the whole batch and the gradient that
+    /// of the mean over all its examples, whatever their split.
     ///
     /// # Errors
     /// [`LengthError`] when labels or reference log-probabilities do not fit their examples; nothing
     /// is learnt then.
     pub fn kto(&mut self, shards: &[KtoShard], kto: &KtoConfig) -> Result<KtoReport, LengthError> {
         shards.iter().try_for_each(KtoShard::check)?;
-        let eyes = self.model();
+        let (eyes, policy) = (self.eyes(), self.model());
         let config = self.config().clone();
         let pairs = self.parallel(shards.len(), |index| {
             let shard = &shards[index];
-            let log_probs = shard.mismatched.target_log_probs(&eyes, &eyes, &config);
+            let log_probs = shard.mismatched.target_log_probs(&policy, &policy, &config);
             let sums = values(shard.mismatched.completion_sums(log_probs));
             ratios(&sums, &shard.mismatched_reference)
         });
@@ -72,27 +73,29 @@ impl Trainer {
         let taught: Vec<usize> = (0..shards.len())
             .filter(|index| shards[*index].batch.targets() > 0)
             .collect();
-        let (loss, measured) = self.update(taught.len(), |model, index| {
+        let updated = self.update(taught.len(), |model, index| {
             let KtoShard {
                 batch,
                 desirable,
                 reference,
                 ..
             } = &shards[taught[index]];
-            let log_probs = batch.target_log_probs(model, &eyes, &config);
+            let log_probs = batch.target_log_probs(model, eyes.as_ref().unwrap_or(model), &config);
             let sums = batch.completion_sums(log_probs);
             let measured = ratios(&values(sums.clone().detach()), reference);
             let losses = weighted(sums, reference, desirable, z0, kto);
             (losses.sum().div_scalar(examples as f64), measured)
         });
+        let effort = updated.effort(shards.iter().map(|shard| &shard.batch));
         let mut log_ratios = vec![Vec::new(); shards.len()];
-        for (index, measured) in taught.into_iter().zip(measured) {
+        for (index, measured) in taught.into_iter().zip(updated.measured) {
             log_ratios[index] = measured;
         }
         Ok(KtoReport {
-            loss,
+            loss: updated.loss,
             reference_point: z0,
             log_ratios,
+            effort,
         })
     }
 }

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Supervised steps of eva-tiny by us and by PyTorch, on the CPU with the same batch and threads. Run it on a
+# quiet machine.
+#
+#   THREADS=2, BATCH=16, STEPS=12 (the first two do not count)
+#
+# Lines of JSON go to target/bench-train/eva-tiny.jsonl, too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+threads=${THREADS:-2}
+batch=${BATCH:-16}
+steps=${STEPS:-12}
+out=target/bench-train
+# shellcheck source=scripts/peers.sh disable=SC1091
+source scripts/peers.sh
+peers "$out"
+
+cargo bench --locked -p eva-burn --bench train --no-run
+export OMP_NUM_THREADS=$threads
+ours=(cargo bench --quiet --locked -p eva-burn --bench train --)
+ours+=(--threads "$threads" --batch "$batch" --steps "$steps")
+{
+  # As few passes as there are threads, and twice as many smaller ones.
+  "${ours[@]}" --shards "$threads"
+  "${ours[@]}" --shards $((2 * threads))
+  "$python" scripts/bench_train.py eva-burn/assets/eva-tiny --threads "$threads" --batch "$batch" \
+    --steps "$steps"
+} | tee "$out/eva-tiny.jsonl"
