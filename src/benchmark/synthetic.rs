@@ -12,8 +12,9 @@ use crate::world::{Kind, Question, Split, World};
 /// Questions about synthetic worlds, written `world:SEED:COUNT[:KIND]`.
 ///
 /// `COUNT` questions about the worlds number `SEED` and following of [`Split::Test`], which training
-/// never sees, or of another split ([`WorldItems::items_of`]). With a kind (`at`, `find`, `absent`) each world is asked one question of it; without,
-/// one of each kind.
+/// never sees, or of another split ([`WorldItems::items_of`]). With a kind (`at`, `find`, `absent`,
+/// `background`, `order`, `count`) each world is asked one question of it; without, one of each of
+/// [`Kind::BASIC`], which the bundled model has learnt.
 ///
 /// ```
 /// use eva::benchmark::WorldItems;
@@ -111,7 +112,7 @@ impl WorldItems {
     fn item(self, split: Split, index: u32) -> Item {
         let kinds = match &self.kind {
             Some(kind) => std::slice::from_ref(kind),
-            None => Kind::ALL,
+            None => Kind::BASIC,
         };
         // There is always at least one kind.
         let all = u32::try_from(kinds.len()).unwrap_or(1).max(1);
@@ -185,6 +186,13 @@ mod tests {
         assert_eq!(finds[0].prompt, items[1].prompt);
         assert_eq!(finds[1].prompt, items[4].prompt);
         assert_eq!((finds[0].index, finds[1].index), (0, 1));
+        for kind in Kind::ALL {
+            let named: WorldItems = format!("world:7:1:{}", kind.name()).parse().unwrap();
+            let items: Vec<Item> = named.items().collect();
+            assert_eq!(items[0].extras["question_type"], kind.name());
+            let asked = World::new(Split::Test.seed(7)).question(*kind, 7);
+            assert_eq!(WorldTask::of(&items[0]).unwrap().question, asked);
+        }
     }
 
     #[test]
@@ -227,7 +235,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(first: u32, count in 1u32.., kind in 0usize..4) {
+        fn what_is_written_is_read_back(first: u32, count in 1u32.., kind in 0usize..=Kind::ALL.len()) {
             let items = WorldItems { first, count, kind: Kind::ALL.get(kind).copied() };
             prop_assert_eq!(items.to_string().parse::<WorldItems>(), Ok(items));
         }

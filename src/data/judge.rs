@@ -3,12 +3,13 @@
 use std::fmt;
 
 use eva_core::conversation::{Conversation, OwnedPart};
+use eva_core::trajectory::ImageRecord;
 use eva_core::{Message, Part, Policy, Role, Trajectory};
 
 use super::Pair;
 use super::text::shortened;
 use crate::benchmark::WorldTask;
-use crate::world::{HEIGHT, SCAN_FRAMES, Subject, World};
+use crate::world::World;
 
 /// Times that a judge is asked at most.
 const TRIES: usize = 3;
@@ -172,9 +173,7 @@ fn asked<P, R>(
 
 /// The judge of synthetic worlds, who knows when each card is on screen.
 ///
-/// A digit is read from a frame that shows the card at half the video's size at least; that a card
-/// is not there, from frames of the whole video that lie no further apart than the shortest card
-/// lasts.
+/// What counts as evidence, [`Question::seen_by`](crate::world::Question::seen_by) says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorldJudge;
 
@@ -185,29 +184,12 @@ impl<P> Judge<P> for WorldJudge {
             JudgeError::Failed(format!("{} is no synthetic world", case.pair.video))
         })?;
         let world = World::new(task.seed);
-        let card = match task.question.subject {
-            Subject::Moment(second) => world.card_at(f64::from(second)).copied(),
-            Subject::Colour(colour) => {
-                let mut cards = world.cards().iter();
-                cards.find(|card| card.colour == colour).copied()
-            }
-        };
-        let mut seen = case.conversation.pictures();
-        let enough = match card {
-            Some(card) => seen
-                .any(|picture| picture.height >= HEIGHT / 2 && card.shows_at(picture.frame.time)),
-            None => {
-                // Every card lasts 1.2 times the spacing of the expert's scan, or longer.
-                let shortest = 1.2 * world.duration() / f64::from(SCAN_FRAMES - 1);
-                let mut times: Vec<f64> = seen.map(|picture| picture.frame.time).collect();
-                times.extend([0.0, world.duration()]);
-                times.sort_by(f64::total_cmp);
-                times.len() > 2
-                    && times
-                        .windows(2)
-                        .all(|pair| matches!(pair, [a, b] if b - a <= shortest))
-            }
-        };
+        let seen = case.conversation.pictures().map(|picture| ImageRecord {
+            time: picture.frame.time,
+            width: picture.width,
+            height: picture.height,
+        });
+        let enough = task.question.seen_by(&world, &seen.collect::<Vec<_>>());
         Ok(if enough {
             Verdict::Enough
         } else {
@@ -230,7 +212,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::benchmark::WorldItems;
-    use crate::world::{Expert, WorldSource};
+    use crate::world::{Expert, Kind, WorldSource};
     use eva_core::mock::ScriptedPolicy;
     use eva_core::{FrameSource as _, Report, RgbImage, Session};
     use std::sync::Arc;
@@ -261,7 +243,11 @@ mod tests {
 
     #[test]
     fn the_worlds_judge_takes_the_experts_evidence_and_no_guess() {
-        for pair in pairs(30) {
+        let of_kinds = Kind::ALL.iter().flat_map(|kind| {
+            let items: WorldItems = format!("world:1:10:{}", kind.name()).parse().unwrap();
+            items.items().map(|item| Pair::of_item(&item))
+        });
+        for pair in of_kinds {
             let task = WorldTask::of(&pair.item(0)).unwrap();
             let expert = Expert::new(Arc::new(World::new(task.seed)), task.question);
             let report = run(&pair, expert);

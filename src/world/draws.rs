@@ -7,6 +7,33 @@ pub(super) const fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
+/// What a stream is drawn for. The numbers never change: they are part of what a seed means.
+pub(super) mod purpose {
+    /// Length of the video.
+    pub(in super::super) const LENGTH: u64 = 0;
+    /// Everything that is always there.
+    pub(in super::super) const SCENERY: u64 = 1;
+    /// Which question.
+    pub(in super::super) const QUESTION: u64 = 2;
+    /// What a teacher does wrong.
+    pub(in super::super) const HABITS: u64 = 3;
+
+    /// The cards, in layout number `attempt`, from 1.
+    pub(in super::super) const fn cards(attempt: u64) -> u64 {
+        attempt << 8
+    }
+
+    /// Patterns and blinking, in layout number `attempt`, from 1.
+    pub(in super::super) const fn changes(attempt: u64) -> u64 {
+        attempt << 8 | 1
+    }
+
+    /// The options of questions of kind number `kind`.
+    pub(in super::super) const fn choices(kind: u64) -> u64 {
+        kind << 8 | 4
+    }
+}
+
 /// A SplitMix64 stream.
 #[derive(Debug, Clone)]
 pub(super) struct Draws(u64);
@@ -42,6 +69,14 @@ impl Draws {
         let last = i32::try_from(items.len()).ok()?.checked_sub(1)?;
         items.get(self.whole(0, last) as usize)
     }
+
+    /// Puts `items` into a random order.
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = self.whole(0, i32::try_from(last).unwrap_or(i32::MAX));
+            items.swap(last, other as usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +108,22 @@ mod tests {
     fn picking_from_nothing_gives_nothing() {
         assert_eq!(Draws::new(0, 0).pick::<u8>(&[]), None);
         assert_eq!(Draws::new(0, 0).pick(&[9]), Some(&9));
+    }
+
+    #[test]
+    fn shuffling_brings_every_item_to_every_place() {
+        let mut draws = Draws::new(3, 0);
+        let mut counts = [[0; 4]; 4];
+        for _ in 0..4000 {
+            let mut items = [0, 1, 2, 3];
+            draws.shuffle(&mut items);
+            for (place, item) in items.into_iter().enumerate() {
+                counts[place][item] += 1;
+            }
+        }
+        let mut all = counts.as_flattened().iter();
+        assert!(all.all(|count| (900..1100).contains(count)), "{counts:?}");
+        draws.shuffle::<u8>(&mut []);
     }
 
     #[test]

@@ -28,9 +28,9 @@ pub(super) fn watched(duration: f64, start: u32, end: u32, nframes: u32) -> Sele
     Selection::uniform(f64::from(start), end, nframes, WIDTH, HEIGHT)
 }
 
-/// The expert's scan of a whole video.
-pub(super) fn scan(duration: f64) -> Selection {
-    watched(duration, 0, stated_length(duration), SCAN_FRAMES)
+/// A scan of a whole video.
+pub(super) fn scan(duration: f64, nframes: u32) -> Selection {
+    watched(duration, 0, stated_length(duration), nframes)
 }
 
 /// The time of the one frame that a zoom at `start` fetches.
@@ -49,7 +49,7 @@ pub(super) struct Sighting {
 
 /// The first scan frame that shows `card`; `None` when the whole scan misses it.
 pub(super) fn sight(duration: f64, card: &Card) -> Option<Sighting> {
-    let scan = scan(duration);
+    let scan = scan(duration, SCAN_FRAMES);
     let index = scan.times().position(|time| card.shows_at(time))?;
     let label = scan.label_seconds(index as u32) as u32;
     Some(Sighting {

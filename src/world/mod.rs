@@ -1,8 +1,10 @@
 //! Synthetic videos with ground truth, the same for a seed on every machine: [`World`].
 //!
 //! A world is 2 to 15 minutes of grey background with muted shapes that drift about. Now and then
-//! a coloured card with a digit is shown for a while. Questions about the cards ([`Question`])
-//! need a sharp look at the right moment, which a scripted [`Expert`] shows how to find.
+//! a coloured card with a digit is shown for a while; in between the background has a pattern for
+//! some time ([`PatternSpan`]), and once the screen goes dark a few times ([`Blinks`]).
+//! Each kind of question ([`Question`]) needs other looks, which a scripted [`Expert`] shows. A
+//! [`Teacher`] has the bad habits that training is to get rid of.
 //!
 //! Any frame can be drawn at once, without decoding anything, which is what training does;
 //! with the feature `gst`, `World::encode` writes the same video as a real MP4.
@@ -16,28 +18,44 @@
 //! # assert!(question.text.starts_with("What digit is on the "));
 //! ```
 
+mod card;
+mod changes;
+mod choices;
+mod colour;
 mod draws;
 #[cfg(feature = "gst")]
 mod encode;
+mod evidence;
 mod expert;
 mod font;
+mod kind;
 mod look;
+mod pattern;
 mod question;
 mod render;
+mod report;
+mod script;
 mod source;
 mod split;
+mod teacher;
 
-use core::fmt;
-
-use draws::Draws;
+pub use card::Card;
+use changes::Changes;
+pub use changes::{BLINK_SECONDS, Blinks, MOST_BLINKS, Pattern, PatternSpan};
+pub use colour::Colour;
+use draws::{Draws, purpose};
 #[cfg(feature = "gst")]
 pub use encode::EncodeError;
-pub use expert::{Expert, report};
+pub use evidence::seen;
+pub use expert::Expert;
+pub use kind::{Kind, Subject};
 pub use look::{SCAN_FRAMES, ZOOM_SECONDS, clock, stated_length};
-pub use question::{Kind, Question, Subject};
+pub use question::Question;
 use render::Scenery;
+pub use report::{conclusion, count_report, order_report, report};
 pub use source::{WorldSource, WorldSourceError};
 pub use split::Split;
+pub use teacher::{Flaw, Habit, Habits, Teacher};
 
 /// Width of every world in pixels: 8 patches of 28.
 pub const WIDTH: u32 = 224;
@@ -50,92 +68,8 @@ pub const CARD_SIZE: u32 = 84;
 
 /// Side of the grid that cards are placed on: the pixels that become one visual token.
 const PATCH: u32 = 28;
-/// Frames between two cards, at least.
-const GAP: i32 = 3 * FPS as i32;
 /// Layouts tried until every card can be read by the expert; the first few nearly always do.
 const LAYOUTS: u64 = 100;
-
-/// Colour of a card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Colour {
-    /// Red.
-    Red,
-    /// Green.
-    Green,
-    /// Blue.
-    Blue,
-    /// Yellow.
-    Yellow,
-    /// Purple.
-    Purple,
-    /// White.
-    White,
-}
-
-impl Colour {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Red,
-        Self::Green,
-        Self::Blue,
-        Self::Yellow,
-        Self::Purple,
-        Self::White,
-    ];
-
-    /// Red, green and blue of the card before the video's noise.
-    #[must_use]
-    pub const fn rgb(self) -> [u8; 3] {
-        match self {
-            Self::Red => [222, 40, 40],
-            Self::Green => [40, 185, 70],
-            Self::Blue => [45, 95, 235],
-            Self::Yellow => [238, 215, 45],
-            Self::Purple => [175, 50, 205],
-            Self::White => [245, 245, 245],
-        }
-    }
-}
-
-/// The name as questions spell it: lower case.
-impl fmt::Display for Colour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Red => "red",
-            Self::Green => "green",
-            Self::Blue => "blue",
-            Self::Yellow => "yellow",
-            Self::Purple => "purple",
-            Self::White => "white",
-        })
-    }
-}
-
-/// A card and when it is on screen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Card {
-    /// Its colour, which no other card of the video has.
-    pub colour: Colour,
-    /// The digit on it, 0 to 9.
-    pub digit: u8,
-    /// Time of the first frame that shows it, in seconds.
-    pub start: f64,
-    /// Time of the first frame that no longer shows it, in seconds.
-    pub end: f64,
-    /// Left edge in pixels.
-    pub x: u32,
-    /// Top edge in pixels.
-    pub y: u32,
-}
-
-impl Card {
-    /// Whether the frame on display at `time` (seconds) shows the card.
-    #[must_use]
-    pub fn shows_at(&self, time: f64) -> bool {
-        // Cards come and go on frame boundaries, so the time need not be rounded down to one.
-        (self.start..self.end).contains(&time)
-    }
-}
 
 /// A synthetic video: what it shows at any time, and the truth about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +77,7 @@ pub struct World {
     seed: u64,
     length: u32,
     cards: Vec<Card>,
+    changes: Changes,
     scenery: Scenery,
 }
 
@@ -152,14 +87,15 @@ impl World {
     /// Its length is 120 to 900 whole seconds. It has 2 to 4 cards of different colours, one on
     /// screen at a time with at least 3 s between them, none in the first second or the last two,
     /// each shown for 1.2 to 1.9 times the spacing of a 16-frame scan (but 90 s at most): the scan
-    /// meets every card once or twice.
+    /// meets every card once or twice. Patterns and dark screens keep 1.5 s away from cards, and 2 s
+    /// from each other.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let length = Draws::new(seed, 0).whole(120, 900);
+        let length = Draws::new(seed, purpose::LENGTH).whole(120, 900);
         let duration = f64::from(length);
         let mut cards = Vec::new();
         for attempt in 1..=LAYOUTS {
-            cards = lay_out(length, &mut Draws::new(seed, attempt << 8));
+            cards = card::lay_out(length, &mut Draws::new(seed, purpose::cards(attempt)));
             // A card can leave in the second after the first scan frame that shows it; such a layout
             // would have no right course of action, so it is drawn anew.
             let readable =
@@ -171,8 +107,9 @@ impl World {
         Self {
             seed,
             length: length as u32,
+            changes: Changes::new(seed, length, &cards),
             cards,
-            scenery: Scenery::new(&mut Draws::new(seed, 1)),
+            scenery: Scenery::new(&mut Draws::new(seed, purpose::SCENERY)),
         }
     }
 
@@ -213,47 +150,36 @@ impl World {
         let time = f64::from(self.frame_at(time)) / f64::from(FPS);
         self.cards.iter().find(|card| card.shows_at(time))
     }
-}
 
-/// Draws the cards of a video of `length` seconds.
-fn lay_out(length: i32, draws: &mut Draws) -> Vec<Card> {
-    let fps = FPS as i32;
-    let count = draws.whole(2, 4);
-    let mut colours = Colour::ALL.to_vec();
-    // In frames: 1.2 and 1.9 times a 15th of the video.
-    let (shortest, longest) = (length * fps * 12 / 150 + 1, length * fps * 19 / 150);
-    let lasting: Vec<i32> = (0..count)
-        .map(|_| draws.whole(shortest, longest).clamp(4 * fps, 90 * fps))
-        .collect();
-    // The time left over is shared out at random before, between and after the cards.
-    let room = (length - 3) * fps - lasting.iter().sum::<i32>() - GAP * (count - 1);
-    let mut waits: Vec<i32> = (0..count).map(|_| draws.whole(0, room)).collect();
-    waits.sort_unstable();
-
-    let mut taken = fps;
-    let mut cards = Vec::new();
-    for (lasts, wait) in lasting.into_iter().zip(waits) {
-        let start = taken + wait;
-        taken += lasts + GAP;
-        let index = draws.whole(0, colours.len() as i32 - 1) as usize;
-        cards.push(Card {
-            colour: colours.swap_remove(index),
-            digit: draws.whole(0, 9) as u8,
-            start: f64::from(start) / f64::from(fps),
-            end: f64::from(start + lasts) / f64::from(fps),
-            x: place(draws, WIDTH),
-            y: place(draws, HEIGHT),
-        });
+    /// The times at which the background has a pattern, in order. Every world of the published
+    /// splits has stripes and dots at least once, for 10 to 60 s; short ones full of cards make do
+    /// with 5 s.
+    #[must_use]
+    pub fn patterns(&self) -> &[PatternSpan] {
+        &self.changes.patterns
     }
-    cards
-}
 
-/// Left or top edge of a card in a frame that is `side` pixels long: on the grid, give or take 2.
-fn place(draws: &mut Draws, side: u32) -> u32 {
-    let last = (side - CARD_SIZE) as i32;
-    let patch = PATCH as i32;
-    let edge = draws.whole(0, last / patch) * patch + draws.whole(-2, 2);
-    edge.clamp(0, last) as u32
+    /// The background of the frame on display at `time` (seconds).
+    #[must_use]
+    pub fn pattern_at(&self, time: f64) -> Pattern {
+        let mut spans = self.changes.patterns.iter();
+        let time = f64::from(self.frame_at(time)) / f64::from(FPS);
+        let span = spans.find(|span| span.shows_at(time));
+        span.map_or(Pattern::Plain, |span| span.pattern)
+    }
+
+    /// When the screen goes dark, if it does.
+    #[must_use]
+    pub const fn blinks(&self) -> Option<&Blinks> {
+        self.changes.blinks.as_ref()
+    }
+
+    /// Whether the frame on display at `time` (seconds) is dark.
+    #[must_use]
+    pub fn dark_at(&self, time: f64) -> bool {
+        let time = f64::from(self.frame_at(time)) / f64::from(FPS);
+        self.blinks().is_some_and(|blinks| blinks.dark_at(time))
+    }
 }
 
 #[cfg(test)]
@@ -310,7 +236,7 @@ mod tests {
     #[test]
     fn every_card_is_met_by_the_scan_once_or_twice_and_can_then_be_read() {
         for world in worlds() {
-            let scan = look::scan(world.duration());
+            let scan = look::scan(world.duration(), SCAN_FRAMES);
             for card in world.cards() {
                 let times = scan.times().filter(|&time| card.shows_at(time)).count();
                 assert!((1..=2).contains(&times), "seed {}", world.seed());

@@ -4,7 +4,7 @@
 use eva_core::RgbImage;
 
 use super::draws::{Draws, mix};
-use super::{CARD_SIZE, Card, FPS, HEIGHT, PATCH, WIDTH, World, font};
+use super::{CARD_SIZE, Card, FPS, HEIGHT, PATCH, WIDTH, World, font, pattern};
 
 /// Bytes of a frame.
 const BYTES: usize = WIDTH as usize * HEIGHT as usize * 3;
@@ -14,6 +14,8 @@ const BORDER: i32 = 2;
 const DOT: i32 = 4;
 const BORDER_RGB: [u8; 3] = [28, 28, 28];
 const DIGIT_RGB: [u8; 3] = [16, 16, 16];
+/// What the screen shows when it goes dark.
+const DARK_RGB: [u8; 3] = [12, 12, 12];
 
 /// Everything but the cards.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,13 +110,13 @@ impl Shape {
 
     fn draw(&self, time: f64, rgb: &mut [u8]) {
         let (x, y) = (self.x.at(time) as i32, self.y.at(time) as i32);
+        if self.disc {
+            disc(rgb, x, y, self.half_width, self.rgb);
+            return;
+        }
         for row in -self.half_height..=self.half_height {
-            let half = if self.disc {
-                (self.half_width.pow(2) - row.pow(2)).max(0).isqrt()
-            } else {
-                self.half_width
-            };
-            fill(rgb, y + row, x - half, x + half + 1, self.rgb);
+            let (from, to) = (x - self.half_width, x + self.half_width + 1);
+            fill(rgb, y + row, from, to, self.rgb);
         }
     }
 }
@@ -135,16 +137,24 @@ impl World {
     /// 224 * 168 * 3 bytes whatever it was before: a buffer to be used again.
     pub fn render_into(&self, frame: u32, rgb: &mut Vec<u8>) {
         let time = f64::from(frame) / f64::from(FPS);
-        let background = self.scenery.background(time);
+        let dark = self.dark_at(time);
+        let background = if dark {
+            DARK_RGB
+        } else {
+            self.scenery.background(time)
+        };
         rgb.resize(BYTES, 0);
         for pixel in rgb.chunks_exact_mut(3) {
             pixel.copy_from_slice(&background);
         }
-        for shape in &self.scenery.shapes {
-            shape.draw(time, rgb);
-        }
-        if let Some(card) = self.cards.iter().find(|card| card.shows_at(time)) {
-            draw_card(card, rgb);
+        if !dark {
+            pattern::draw(self.pattern_at(time), background, rgb);
+            for shape in &self.scenery.shapes {
+                shape.draw(time, rgb);
+            }
+            if let Some(card) = self.cards.iter().find(|card| card.shows_at(time)) {
+                draw_card(card, rgb);
+            }
         }
         add_noise(mix(self.seed).wrapping_add(u64::from(frame)), rgb);
     }
@@ -172,8 +182,16 @@ fn draw_card(card: &Card, rgb: &mut [u8]) {
     }
 }
 
+/// Paints a disc around `x`, `y`, as far as it is in the frame.
+pub(super) fn disc(rgb: &mut [u8], x: i32, y: i32, radius: i32, colour: [u8; 3]) {
+    for row in -radius..=radius {
+        let half = (radius.pow(2) - row.pow(2)).isqrt();
+        fill(rgb, y + row, x - half, x + half + 1, colour);
+    }
+}
+
 /// Paints the pixels `from..to` of row `y`, as far as they are in the frame.
-fn fill(rgb: &mut [u8], y: i32, from: i32, to: i32, colour: [u8; 3]) {
+pub(super) fn fill(rgb: &mut [u8], y: i32, from: i32, to: i32, colour: [u8; 3]) {
     let width = WIDTH as i32;
     if !(0..HEIGHT as i32).contains(&y) {
         return;
@@ -286,7 +304,7 @@ mod tests {
             let world = World::new(seed);
             for second in (0..world.length).step_by(20) {
                 let time = f64::from(second);
-                if world.card_at(time).is_some() {
+                if world.card_at(time).is_some() || world.dark_at(time) {
                     continue;
                 }
                 for pixel in world.render(time).rgb().chunks_exact(3) {
