@@ -15,7 +15,7 @@ use axum::http::header::AUTHORIZATION;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use eva::core::mock::SolidSource;
-use eva::core::{Abort, Message, Part};
+use eva::core::{Abort, Continuation, Message, Part};
 use eva::openai::{Images, OpenAi, OpenAiConfig, OpenAiError, ToolRole};
 use eva::{Pixels as _, Policy, RgbImage, Role, Session, StopReason, Usage, VideoInfo};
 use serde_json::{Value, json};
@@ -653,4 +653,54 @@ fn a_redirect_is_reported_and_not_followed() {
         assert_eq!(server.asked().len(), 1);
     }
     assert_eq!(other.asked().len(), 0);
+}
+
+#[test]
+fn several_conversations_are_continued_at_the_same_time_each_with_its_own_end() {
+    let server = Server::scripted(|asked| {
+        let question = asked.body["messages"][0]["content"].as_str().unwrap();
+        match question {
+            "slow" => Answer::Hang,
+            "refused" => refusal(400, "no"),
+            other => reply(&format!("{other}!")),
+        }
+    });
+    let mut policy = config(&server)
+        .with_timeout(Duration::from_millis(500))
+        .with_concurrency(2)
+        .open()
+        .unwrap();
+    let questions = ["slow", "one", "refused", "two"];
+    let parts = questions.map(|text| [Part::<RgbImage>::Text(text)]);
+    let messages = parts.each_ref().map(|parts| {
+        [Message {
+            role: Role::User,
+            parts,
+        }]
+    });
+    let mut replies = vec![String::new(); questions.len()];
+    let mut turns: Vec<Continuation<'_, RgbImage>> = (messages.iter().zip(&mut replies))
+        .map(|(conversation, reply)| Continuation {
+            conversation,
+            reply,
+        })
+        .collect();
+    let mut ended = Vec::new();
+    policy.generate_batch(&mut turns, &mut |place, result| ended.push((place, result)));
+    // While the first one waits, the others go on beside it.
+    assert_eq!(ended.last().unwrap().0, 0);
+    ended.sort_by_key(|(place, _)| *place);
+    assert!(
+        matches!(ended[0].1, Err(OpenAiError::TimedOut { .. })),
+        "{:?}",
+        ended[0]
+    );
+    assert_eq!(*ended[1].1.as_ref().unwrap(), COUNTED);
+    assert!(
+        matches!(ended[2].1, Err(OpenAiError::BadRequest { .. })),
+        "{:?}",
+        ended[2]
+    );
+    assert!(ended[3].1.is_ok());
+    assert_eq!(replies, ["", "one!", "", "two!"]);
 }

@@ -40,6 +40,7 @@ pub struct OpenAiConfig {
     pub(super) retries: u32,
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
+    pub(super) concurrency: usize,
 }
 
 impl OpenAiConfig {
@@ -64,6 +65,7 @@ impl OpenAiConfig {
             retries: 5,
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(60),
+            concurrency: 16,
         })
     }
 
@@ -156,6 +158,14 @@ impl OpenAiConfig {
     pub fn with_pauses(mut self, first: Duration, longest: Duration) -> Self {
         self.first_pause = first;
         self.longest_pause = longest;
+        self
+    }
+
+    /// The same with so many requests at a time where several conversations are continued together
+    /// ([`Policy::generate_batch`](eva_core::Policy::generate_batch)): 16 by default, 0 counts as 1.
+    #[must_use]
+    pub fn with_concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests;
         self
     }
 

@@ -48,8 +48,31 @@ impl ImageUrls {
         &mut self,
         conversation: &[Message<'_, P>],
     ) -> Result<Vec<Arc<str>>, OpenAiError> {
-        let parts = conversation.iter().flat_map(|message| message.parts);
         let mut used = HashMap::new();
+        let urls = self.look_up(conversation, &mut used)?;
+        self.kept = used;
+        Ok(urls)
+    }
+
+    /// The same for several conversations; pictures of all of them are kept for their next turns.
+    pub(super) fn of_all<'a, P: Pixels + 'a>(
+        &mut self,
+        conversations: impl Iterator<Item = &'a [Message<'a, P>]>,
+    ) -> Vec<Result<Vec<Arc<str>>, OpenAiError>> {
+        let mut used = HashMap::new();
+        let urls = conversations
+            .map(|conversation| self.look_up(conversation, &mut used))
+            .collect();
+        self.kept = used;
+        urls
+    }
+
+    fn look_up<P: Pixels>(
+        &self,
+        conversation: &[Message<'_, P>],
+        used: &mut HashMap<u128, Arc<str>>,
+    ) -> Result<Vec<Arc<str>>, OpenAiError> {
+        let parts = conversation.iter().flat_map(|message| message.parts);
         let mut urls = Vec::new();
         for part in parts {
             let Part::Image(picture) = part else { continue };
@@ -62,7 +85,6 @@ impl ImageUrls {
             used.insert(content, Arc::clone(&url));
             urls.push(url);
         }
-        self.kept = used;
         Ok(urls)
     }
 

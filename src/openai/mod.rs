@@ -45,6 +45,7 @@
 //! Calls block. Inside an async runtime, call them where blocking is allowed, for instance in
 //! `tokio::task::spawn_blocking`; this includes opening and dropping an [`OpenAi`].
 
+mod batch;
 mod config;
 mod error;
 mod http;
@@ -57,7 +58,7 @@ mod sse;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use eva_core::{Message, Pixels, Policy, Usage};
+use eva_core::{Continuation, Message, Pixels, Policy, Usage};
 
 pub use config::{Images, OpenAiConfig, ToolRole, UnknownImages, UnknownToolRole};
 pub use error::OpenAiError;
@@ -123,6 +124,34 @@ impl<P: Pixels> Policy<P> for OpenAi {
         let body = request::body(config, self.model()?, conversation, &urls)?;
         let mut output = Output::new(reply, config.stream, config.max_reply);
         http.chat(body, &mut output)
+    }
+
+    /// Asks for several replies at the same time ([`OpenAiConfig::with_concurrency`]), so that the server
+    /// can batch them. Each is written once it is complete, also where streams are asked for.
+    fn generate_batch(
+        &mut self,
+        turns: &mut [Continuation<'_, P>],
+        done: &mut dyn FnMut(usize, Result<Usage, OpenAiError>),
+    ) {
+        let conversations = turns.iter().map(|turn| turn.conversation);
+        let urls = self.images.of_all(conversations);
+        let mut bodies = Vec::new();
+        for (place, (turn, urls)) in turns.iter().zip(urls).enumerate() {
+            let config = &self.shared.http.config;
+            let body = urls
+                .and_then(|urls| request::body(config, self.model()?, turn.conversation, &urls));
+            match body {
+                Ok(body) => bodies.push((place, body)),
+                Err(error) => done(place, Err(error)),
+            }
+        }
+        batch::ask(&self.shared.http, bodies, &mut |place, text, result| {
+            let written = match turns.get_mut(place) {
+                Some(turn) => turn.reply.write_str(&text),
+                None => Ok(()),
+            };
+            done(place, result.and_then(|usage| Ok(written.map(|()| usage)?)));
+        });
     }
 }
 
