@@ -46,6 +46,8 @@
     doc = "- [`hub`]: models from Hugging Face's hub, by name"
 )]
 //! - [`journal`]: what many workers finish, on disk, resumable after a kill
+//! - [`rollout`]: many runs in lock-step over one model
+//! - [`train`]: the paper's three stages of training
 //! - [`tools`]: tools beside `frame_select`: a sharp part of a frame, subtitles, notes
 //!
 //! # Features
@@ -82,7 +84,9 @@ pub mod journal;
 #[cfg(feature = "remote")]
 pub mod openai;
 mod pool;
+pub mod rollout;
 pub mod tools;
+pub mod train;
 #[cfg(any(feature = "hub", feature = "remote"))]
 mod web;
 pub mod world;
