@@ -29,10 +29,8 @@ for device in "${devices[@]}"; do
   EVA_DEVICE=$device EVA_SHAPES=all cargo test --release --locked -p eva-burn --features "$features" \
     --test parity --test shapes -- on_the_gpu
   echo "== $device: eva-tiny"
-  mkdir -p target/bench/tiny
-  cp eva-burn/assets/eva-tiny/* target/bench/tiny/
-  cargo run --release --locked --example train --features "$features" -- eval --out target/bench/tiny \
-    --worlds 20 --device "$device"
+  cargo run --release --locked --example train --features "$features" -- eval --basic --questions 60 \
+    --model eva-burn/assets/eva-tiny --out target/bench/tiny --device "$device"
   [[ -n $model ]] || continue
   for precision in f32 bf16 f16; do
     echo "== $device: speed in $precision"

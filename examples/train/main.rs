@@ -1,30 +1,30 @@
-//! Trains a tiny Qwen2.5-VL from nothing to watch synthetic videos, on the CPU:
+//! Trains a tiny Qwen2.5-VL from nothing to watch synthetic videos, on the CPU, by the paper's recipe:
 //!
 //! ```text
-//! cargo run --release --example train -- all --seed 1 --out runs/tiny
+//! cargo run --release --example train -- all --seed 1
 //! ```
 //!
-//! Stages: `base` (configuration and tokenizer), `sight` (the vision tower learns to name what it
-//! sees), `sft` (whole conversations of the scripted expert), `eval` (held-out worlds). Each stage
-//! writes a whole model directory, so that stages can be run again one by one.
+//! Stages, each of which begins with the model of the one before and can be run again alone: `base`
+//! (configuration and tokenizer), `sight` (the vision tower learns to name what it sees), `sft`
+//! (conversations of a teacher with bad habits), `kto` (runs labelled as worth following or not), `grpo`
+//! (groups of its own runs by their rewards), `eval` (held-out worlds). `uniform` trains and asks a model
+//! that is shown frames at even distances instead of looking for itself, to compare with.
+//!
+//! A stage that was stopped or killed goes on where it was. With `--config`, `sft`, `kto` and `grpo` train
+//! a model directory of one's own on data of one's own (docs/training.md).
 
-mod base;
-mod episodes;
-mod evaluate;
-mod sight;
+mod curves;
+#[path = "../evaluate/exit.rs"]
+mod exit;
+#[cfg(all(feature = "data", feature = "gst"))]
+mod own;
+mod worlds;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use eva::world::Split;
-use eva_burn::chat::Chat;
-use eva_burn::config::ImageConfig;
-use eva_burn::train::{Batch, Schedule, StepReport, Trainer};
-use eva_burn::weights::{Precision, save};
-use eva_burn::{Device, DeviceChoice, ModelConfig, Qwen25Vl};
+use eva_burn::DeviceChoice;
 
 // Many short-lived tensors on several threads: measured 8% faster than the system's allocator on
 // one thread, more on two.
@@ -36,289 +36,136 @@ type Failure = Box<dyn std::error::Error>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
-    /// All stages, one after the other.
+    /// All stages up to `eval`, one after the other.
     All,
     /// Configuration, tokenizer and chat template.
     Base,
     /// First sight of the vision tower.
     Sight,
-    /// Supervised fine-tuning on the expert's conversations.
+    /// Supervised fine-tuning on the teacher's conversations.
     Sft,
+    /// KTO on the teacher's labelled conversations.
+    Kto,
+    /// GRPO on the model's own runs.
+    Grpo,
     /// Accuracy on held-out worlds.
     Eval,
+    /// A model that is shown frames at even distances: training and accuracy.
+    Uniform,
+}
+
+impl Stage {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Base => "base",
+            Self::Sight => "sight",
+            Self::Sft => "sft",
+            Self::Kto => "kto",
+            Self::Grpo => "grpo",
+            Self::Eval => "eval",
+            Self::Uniform => "uniform",
+        }
+    }
 }
 
 #[derive(Debug, Parser)]
-#[command(about = "Trains a tiny Qwen2.5-VL to watch synthetic videos")]
+#[command(
+    about = "Trains a Qwen2.5-VL to look for itself: a tiny one on synthetic videos, or your own"
+)]
 struct Arguments {
     /// What to run.
     stage: Stage,
+    /// Train a model of your own on data of your own, as this TOML file says (docs/training.md); the
+    /// other options don't count then.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Seed of the weights and of the order of the data.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The model directory, with the metrics beside the weights.
+    /// The folder of the run: a model directory for each stage, metrics.jsonl, report.json, curves.svg.
     #[arg(long, default_value = "runs/tiny")]
     out: PathBuf,
     /// Steps of first sight.
     #[arg(long, default_value_t = 400)]
     sight_steps: usize,
     /// Steps of supervised fine-tuning.
-    #[arg(long, default_value_t = 2600)]
+    #[arg(long, default_value_t = 2400)]
     sft_steps: usize,
-    /// Examples a step and thread.
+    /// Steps of KTO.
+    #[arg(long, default_value_t = 100)]
+    kto_steps: usize,
+    /// Steps of GRPO.
+    #[arg(long, default_value_t = 80)]
+    grpo_steps: usize,
+    /// Examples a step and thread in supervised fine-tuning.
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// Threads, each with a shard of the batch.
+    /// Threads, each with a part of the batch; the weights don't depend on them but in `sft`, where
+    /// each has a lesson of its own.
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// Peak learning rate of supervised fine-tuning.
     #[arg(long, default_value_t = 2e-3)]
-    rate: f64,
+    sft_rate: f64,
+    /// Peak learning rate of KTO.
+    #[arg(long, default_value_t = 2e-4)]
+    kto_rate: f64,
+    /// Peak learning rate of GRPO.
+    #[arg(long, default_value_t = 2e-4)]
+    grpo_rate: f64,
+    /// Prompts a step of GRPO.
+    #[arg(long, default_value_t = 8)]
+    prompts: usize,
+    /// Rollouts a prompt of GRPO.
+    #[arg(long, default_value_t = 8)]
+    rollouts: usize,
+    /// Steps of GRPO after which failures become new questions; 0 for never.
+    #[arg(long, default_value_t = 10)]
+    enhance_every: usize,
+    /// Steps between two checkpoints (default: 20 in GRPO, 40 in KTO, else 200).
+    #[arg(long, value_name = "STEPS")]
+    save_every: Option<usize>,
     /// Where the model runs: cpu, wgpu, vulkan, metal, cuda or cuda:N; all but cpu must be compiled in.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// Held-out worlds; one question of each kind is asked about each.
-    #[arg(long, default_value_t = 100)]
-    worlds: u32,
-    /// Number of the first held-out world.
+    /// The model directory that `eval` asks (default: the last stage's in the folder of the run).
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Held-out questions: all kinds in turn, every other one multiple choice.
+    #[arg(long, default_value_t = 600)]
+    questions: u32,
+    /// Number of the first held-out question.
     #[arg(long, default_value_t = 0)]
     first: u32,
     /// Evaluate through real MP4 files instead of rendered frames.
     #[arg(long)]
     mp4: bool,
+    /// Ask only the kinds at, find and absent, open-ended.
+    #[arg(long)]
+    basic: bool,
     /// Evaluate on the test worlds: for reported numbers only, never to choose anything.
     #[arg(long)]
     test: bool,
 }
 
-/// What a stage works with.
-struct Run {
-    arguments: Arguments,
-    config: ModelConfig,
-    images: ImageConfig,
-    chat: Chat,
-    /// The device that training runs on.
-    device: Device,
+fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let Some(config) = &arguments.config {
+        return own_data(arguments.stage, config);
+    }
+    worlds::run(arguments)
 }
 
-impl Run {
-    fn load(arguments: Arguments) -> Result<Self, Failure> {
-        let dir = &arguments.out;
-        let config = ModelConfig::load(dir)?;
-        let images = ImageConfig::load(dir)?;
-        let chat = Chat::load(dir, config.image_token_id)?;
-        Ok(Self {
-            config,
-            images,
-            chat,
-            device: arguments.device.open()?.autodiff(),
-            arguments,
-        })
-    }
-
-    fn save(&self, model: &Qwen25Vl) -> Result<(), Failure> {
-        Ok(save(
-            model,
-            &self.config,
-            &self.arguments.out,
-            Precision::F32,
-        )?)
-    }
-
-    fn metrics(&self, stage: &str) -> Result<std::fs::File, Failure> {
-        Ok(std::fs::File::create(
-            self.arguments.out.join(format!("{stage}.jsonl")),
-        )?)
-    }
-
-    fn sight(&self) -> Result<(), Failure> {
-        let arguments = &self.arguments;
-        let model = Qwen25Vl::random(&self.config, arguments.seed, &self.device)
-            .ok_or("the configuration cannot be built")?;
-        let schedule = Schedule {
-            peak: 3e-3,
-            warmup: 50,
-            steps: arguments.sight_steps,
-        };
-        let mut trainer = Trainer::new(model, self.config.clone(), schedule);
-        let mut metrics = self.metrics("sight")?;
-        let (mut window, started) = (Window::default(), Instant::now());
-        for step in 0..arguments.sight_steps {
-            let shards: Vec<_> = (0..arguments.threads)
-                .map(|shard| sight::pictures(self, (step * arguments.threads + shard) as u32))
-                .collect::<Result<_, _>>()?;
-            let report = trainer.first_sight(&shards);
-            let kinds = shards.iter().zip(&report.right).flat_map(|(shard, right)| {
-                shard
-                    .labels
-                    .iter()
-                    .zip(right)
-                    .map(|((_, name), right)| (sight::field(self, *name), *right))
-            });
-            window.add(&report, kinds.collect());
-            if (step + 1) % 50 == 0 {
-                window.flush(
-                    "sight",
-                    step + 1,
-                    arguments.sight_steps,
-                    started,
-                    &mut metrics,
-                )?;
-            }
-        }
-        self.save(&trainer.model())
-    }
-
-    fn sft(&self) -> Result<(), Failure> {
-        let arguments = &self.arguments;
-        let model = Qwen25Vl::load(&self.config, &arguments.out, &self.device)?;
-        let schedule = Schedule {
-            peak: arguments.rate,
-            warmup: 100,
-            steps: arguments.sft_steps,
-        };
-        let mut trainer = Trainer::new(model, self.config.clone(), schedule);
-        let mut metrics = self.metrics("sft")?;
-        let (mut window, started) = (Window::default(), Instant::now());
-        for step in 0..arguments.sft_steps {
-            let progress = step as f64 / arguments.sft_steps as f64;
-            let made: Vec<_> = std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..arguments.threads)
-                    .map(|shard| {
-                        let index = (step * arguments.threads + shard) as u64;
-                        scope.spawn(move || {
-                            episodes::shard(self, index, progress)
-                                .map_err(|error| error.to_string())
-                        })
-                    })
-                    .collect();
-                workers
-                    .into_iter()
-                    .map(|worker| worker.join().map_err(|_| "a worker stopped".to_owned())?)
-                    .collect::<Result<_, String>>()
-            })?;
-            let shards: Vec<Batch> = made
-                .iter()
-                .map(|(_, examples)| Batch::new(examples, &self.config))
-                .collect();
-            let report = trainer.sft(&shards);
-            let mut fields = Vec::new();
-            for (((name, _), shard), right) in made.iter().zip(&shards).zip(&report.right) {
-                for turns in shard.turns() {
-                    for (turn, range) in turns.iter().enumerate() {
-                        let whole = right[range.clone()].iter().all(|right| *right);
-                        fields.push((format!("{name}.{}", turn + 1), whole));
-                    }
-                }
-            }
-            window.add(&report, fields);
-            if (step + 1) % 50 == 0 {
-                window.flush("sft", step + 1, arguments.sft_steps, started, &mut metrics)?;
-            }
-            if (step + 1) % 500 == 0 {
-                self.save(&trainer.model())?;
-            }
-        }
-        self.save(&trainer.model())
-    }
+#[cfg(all(feature = "data", feature = "gst"))]
+fn own_data(stage: Stage, config: &std::path::Path) -> Result<ExitCode, Failure> {
+    own::run(stage, config)
 }
 
-/// Means over the steps since the last line.
-#[derive(Default)]
-struct Window {
-    loss: f64,
-    steps: usize,
-    /// Right and all, by field.
-    fields: std::collections::BTreeMap<String, (usize, usize)>,
-}
-
-impl Window {
-    fn add(&mut self, report: &StepReport, fields: Vec<(String, bool)>) {
-        self.loss += report.loss;
-        self.steps += 1;
-        for (field, right) in fields {
-            let entry = self.fields.entry(field).or_default();
-            entry.0 += usize::from(right);
-            entry.1 += 1;
-        }
-    }
-
-    /// Prints a line and appends a JSON line.
-    fn flush(
-        &mut self,
-        stage: &str,
-        step: usize,
-        steps: usize,
-        started: Instant,
-        metrics: &mut std::fs::File,
-    ) -> Result<(), Failure> {
-        let loss = self.loss / self.steps.max(1) as f64;
-        let share = |&(right, all): &(usize, usize)| right as f64 / all.max(1) as f64;
-        let seconds = started.elapsed().as_secs_f64();
-        print!("{stage} {step}/{steps} {seconds:.0} s loss {loss:.4}");
-        for (field, counts) in &self.fields {
-            print!(" {field} {:.3}", share(counts));
-        }
-        println!();
-        let fields: serde_json::Map<_, _> = self
-            .fields
-            .iter()
-            .map(|(field, counts)| (field.clone(), share(counts).into()))
-            .collect();
-        let line = serde_json::json!({"stage": stage, "step": step, "seconds": seconds, "loss": loss, "right": fields});
-        writeln!(metrics, "{line}")?;
-        *self = Self::default();
-        Ok(())
-    }
-}
-
-fn run(arguments: Arguments) -> Result<(), Failure> {
-    let stage = arguments.stage;
-    let wants = |one| stage == Stage::All || stage == one;
-    let dir: &Path = &arguments.out;
-    if wants(Stage::Base) {
-        std::fs::create_dir_all(dir)?;
-        base::write(dir)?;
-    }
-    if stage == Stage::Base {
-        return Ok(());
-    }
-    let run = Run::load(arguments)?;
-    if wants(Stage::Sight) {
-        run.sight()?;
-    }
-    if wants(Stage::Sft) {
-        run.sft()?;
-    }
-    if wants(Stage::Eval) {
-        let Arguments {
-            first,
-            worlds,
-            mp4,
-            test,
-            ..
-        } = run.arguments;
-        let split = if test { Split::Test } else { Split::Dev };
-        evaluate::run(
-            &run.arguments.out,
-            &evaluate::Exam {
-                split,
-                first,
-                worlds,
-                mp4,
-                device: run.arguments.device.open()?,
-            },
-        )?;
-    }
-    Ok(())
+#[cfg(not(all(feature = "data", feature = "gst")))]
+fn own_data(_: Stage, _: &std::path::Path) -> Result<ExitCode, Failure> {
+    Err("training on own data is not compiled in; build with `--features data,gst`".into())
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code(run(&Arguments::parse()))
 }

@@ -5,14 +5,19 @@ use std::path::Path;
 use eva_burn::train::tokenizer;
 use serde_json::json;
 
-use crate::Failure;
-use crate::episodes;
+use eva::core::OwnedPart;
+use eva::world::Split;
 
-/// Digits, colours and `none` stay tokens of their own: the model compares and copies them.
-const APART: &str = r"\d|\b(?:red|green|blue|yellow|purple|white|none)\b";
+use super::lessons::taught;
+use super::questions::Quiz;
+use crate::Failure;
+
+/// Digits and what frames show stay tokens of their own: the model compares and copies them.
+const APART: &str =
+    r"\d|\b(?:red|green|blue|yellow|purple|white|none|plain|stripes|dots|rings|dark|bright)\b";
 
 /// Conversations whose texts the tokenizer is trained on.
-const CORPUS: u64 = 300;
+const CORPUS: u32 = 600;
 
 /// Qwen's layout: every message between `<|im_start|>` and `<|im_end|>`, pictures as one pad token.
 const CHAT_TEMPLATE: &str = "{%- for message in messages -%}
@@ -28,7 +33,7 @@ const CHAT_TEMPLATE: &str = "{%- for message in messages -%}
 
 /// Writes everything but the weights.
 pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
-    let texts = episodes::texts(CORPUS)?;
+    let texts = texts(CORPUS)?;
     let size = tokenizer::train(
         texts.iter().map(String::as_str),
         APART,
@@ -126,4 +131,22 @@ pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
     }
     std::fs::write(dir.join("chat_template.jinja"), CHAT_TEMPLATE)?;
     Ok(())
+}
+
+/// All texts of some conversations.
+fn texts(count: u32) -> Result<Vec<String>, Failure> {
+    let mut texts = Vec::new();
+    for number in 0..count {
+        let quiz = Quiz::numbered(Split::Train, number);
+        let conversation = taught(&quiz, u64::from(number))?;
+        for message in conversation.into_messages() {
+            texts.extend(message.parts.into_iter().filter_map(|part| match part {
+                OwnedPart::Text(text) => Some(text),
+                OwnedPart::Image(_) => None,
+            }));
+        }
+    }
+    let roles = ["system\n", "user\n", "assistant\n", "tool\n"].map(str::to_owned);
+    texts.extend(roles.into_iter().cycle().take(400));
+    Ok(texts)
 }

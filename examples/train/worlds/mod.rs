@@ -1,0 +1,216 @@
+//! The stages on synthetic worlds.
+
+mod base;
+mod enhance;
+mod exam;
+mod grpo;
+mod kto;
+mod lessons;
+mod questions;
+mod sft;
+mod sight;
+mod uniform;
+mod video;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use eva::train::{Beginning, Course, Encoder, Ended, Line, Measures, TrainError};
+use eva::world::Split;
+use eva_burn::train::{Optimisation, Trainer};
+use eva_burn::weights::{Precision, save};
+use eva_burn::{Device, Qwen25Vl};
+
+use crate::{Arguments, Failure, Stage, curves, exit};
+use exam::{Exam, Scores};
+#[cfg(all(feature = "data", feature = "gst"))]
+pub(crate) use video::{Video, VideoError};
+
+/// Files of a model directory beside its weights.
+const FILES: [&str; 6] = [
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// The stages that make a model out of the one before.
+const LEARNT: [Stage; 4] = [Stage::Sight, Stage::Sft, Stage::Kto, Stage::Grpo];
+
+/// What a stage works with.
+struct Run<'a> {
+    arguments: &'a Arguments,
+    encoder: Encoder,
+    device: Device,
+    stop: Arc<AtomicBool>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let stop = exit::on_signal()?;
+    let out = &arguments.out;
+    let wants = |stage| arguments.stage == Stage::All || arguments.stage == stage;
+    let base = out.join(Stage::Base.name());
+    if wants(Stage::Base) && !base.join("config.json").exists() {
+        fs::create_dir_all(&base)?;
+        base::write(&base)?;
+    }
+    if arguments.stage == Stage::Base {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.stage == Stage::Eval {
+        evaluate(arguments)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run = Run {
+        arguments,
+        encoder: Encoder::load(&base)?,
+        device: arguments.device.open()?,
+        stop,
+    };
+    let learnt = LEARNT.into_iter().chain([Stage::Uniform]);
+    for stage in learnt.filter(|stage| {
+        wants(*stage) && (*stage != Stage::Uniform || arguments.stage == Stage::Uniform)
+    }) {
+        let ended = match stage {
+            Stage::Sight => sight::learn(&run),
+            Stage::Sft => sft::learn(&run),
+            Stage::Kto => kto::learn(&run),
+            Stage::Grpo => grpo::learn(&run),
+            _ => uniform::learn(&run),
+        }?;
+        curves::draw(out)?;
+        if ended == Ended::Stopped {
+            println!("stopped; the same command goes on from here");
+            return Ok(ExitCode::from(exit::INTERRUPTED));
+        }
+    }
+    if arguments.stage == Stage::All {
+        evaluate(arguments)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Run<'_> {
+    /// The model directory of a stage.
+    fn folder(&self, stage: Stage) -> PathBuf {
+        self.arguments.out.join(stage.name())
+    }
+
+    /// The model of a stage that is done.
+    fn load(&self, stage: Stage, device: &Device) -> Result<Qwen25Vl, Failure> {
+        let folder = self.folder(stage);
+        if !folder.join("model.safetensors").exists() {
+            let (name, out) = (stage.name(), self.arguments.out.display());
+            return Err(
+                format!("{out} has no finished stage `{name}`: run `train {name}` first").into(),
+            );
+        }
+        Ok(Qwen25Vl::load(&self.encoder.config, &folder, device)?)
+    }
+
+    /// Takes the steps of a stage and writes its model directory.
+    fn learn(
+        &self,
+        stage: Stage,
+        model: Qwen25Vl,
+        optimisation: Optimisation,
+        every: usize,
+        step: impl FnMut(&mut Trainer, usize, &mut Measures) -> Result<(), TrainError>,
+    ) -> Result<Ended, Failure> {
+        let course = Course {
+            stage: stage.name(),
+            folder: &self.arguments.out,
+            report_every: every,
+            save_every: self.arguments.save_every.unwrap_or(4 * every),
+            stop: Some(&*self.stop),
+        };
+        let beginning = Beginning {
+            model,
+            config: self.encoder.config.clone(),
+            optimisation,
+            threads: self.arguments.threads,
+        };
+        let (trainer, ended) = course.run(beginning, step, &mut print)?;
+        if ended == Ended::Done {
+            let folder = self.folder(stage);
+            copy_files(&self.folder(Stage::Base), &folder)?;
+            save(
+                &trainer.model(),
+                &self.encoder.config,
+                &folder,
+                Precision::F32,
+            )?;
+        }
+        Ok(ended)
+    }
+}
+
+/// Tells how a stage goes on.
+pub(crate) fn print(line: &Line) {
+    let Line {
+        stage,
+        step,
+        steps,
+        seconds,
+        means,
+    } = line;
+    print!("{stage} {step}/{steps} {seconds:.0} s");
+    for (name, mean) in means {
+        print!(" {name} {mean:.3}");
+    }
+    println!();
+}
+
+/// Everything of a model directory but the weights.
+fn copy_files(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(to)?;
+    for name in FILES {
+        fs::copy(from.join(name), to.join(name))?;
+    }
+    Ok(())
+}
+
+/// The model of the last finished stage.
+fn last(out: &Path) -> Result<PathBuf, Failure> {
+    let folders = LEARNT.iter().rev().map(|stage| out.join(stage.name()));
+    let mut whole = folders.filter(|folder| folder.join("model.safetensors").exists());
+    whole
+        .next()
+        .ok_or_else(|| format!("{} has no trained model", out.display()).into())
+}
+
+/// Asks one model, or with `all` that of each stage since fine-tuning, and keeps the scores.
+fn evaluate(arguments: &Arguments) -> Result<(), Failure> {
+    let exam = Exam::new(arguments)?;
+    if arguments.stage != Stage::All {
+        match &arguments.model {
+            Some(model) => exam.run(model, &arguments.out)?,
+            None => {
+                let model = last(&arguments.out)?;
+                exam.run(&model, &model)?
+            }
+        };
+        return Ok(());
+    }
+    let mut stages: BTreeMap<&str, Scores> = BTreeMap::new();
+    for stage in [Stage::Sft, Stage::Kto, Stage::Grpo] {
+        println!("{}:", stage.name());
+        let model = arguments.out.join(stage.name());
+        let scores = exam.run(&model, &model)?;
+        stages.insert(stage.name(), scores);
+    }
+    let report = serde_json::json!({
+        "seed": arguments.seed,
+        "split": format!("{:?}", exam.split).to_lowercase(),
+        "questions": exam.count,
+        "stages": stages,
+    });
+    fs::write(arguments.out.join("report.json"), format!("{report:#}\n"))?;
+    Ok(())
+}

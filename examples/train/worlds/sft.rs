@@ -1,0 +1,78 @@
+//! First sight and supervised fine-tuning.
+
+use eva::train::{Ended, Measures, TrainError};
+use eva_burn::train::{Batch, Schedule, Trainer};
+
+use super::Run;
+use super::lessons::{Lesson, lesson};
+use crate::{Failure, Stage};
+
+pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
+    let arguments = run.arguments;
+    let model = run.load(Stage::Sight, &run.device.clone().autodiff())?;
+    let schedule = Schedule::new(
+        arguments.sft_rate,
+        100.min(arguments.sft_steps),
+        arguments.sft_steps,
+    );
+    run.learn(
+        Stage::Sft,
+        model,
+        schedule.into(),
+        50,
+        |trainer, step, measures| {
+            let progress = step as f64 / arguments.sft_steps as f64;
+            let made = lessons(run, step, progress)?;
+            teach(trainer, &made, measures);
+            Ok(())
+        },
+    )
+}
+
+/// The lessons of a step, one for each thread.
+fn lessons(run: &Run<'_>, step: usize, progress: f64) -> Result<Vec<Lesson>, TrainError> {
+    let (seed, size) = (run.arguments.seed, run.arguments.batch);
+    parallel(run.arguments.threads, |thread| {
+        let index = (step * run.arguments.threads + thread) as u64;
+        lesson(&run.encoder, seed, index, progress, size)
+    })
+}
+
+/// One step over lessons. A turn is right when all its tokens are.
+pub(super) fn teach(trainer: &mut Trainer, lessons: &[Lesson], measures: &mut Measures) {
+    let config = trainer.config().clone();
+    let shards: Vec<Batch> = lessons
+        .iter()
+        .map(|lesson| Batch::new(&lesson.examples, &config))
+        .collect();
+    let report = trainer.sft(&shards);
+    measures.add("loss", report.loss);
+    measures.effort(&report.effort);
+    for ((lesson, shard), right) in lessons.iter().zip(&shards).zip(&report.right) {
+        for turns in shard.turns() {
+            for (turn, range) in turns.iter().enumerate() {
+                let whole = right[range.clone()].iter().all(|right| *right);
+                let field = format!("{}.{}", lesson.field, turn + 1);
+                measures.add_share(&field, usize::from(whole), 1);
+            }
+        }
+    }
+}
+
+/// The results of `work` for 0 to `count`, each made on a thread of its own.
+pub(super) fn parallel<M: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<M, Failure> + Sync,
+) -> Result<Vec<M>, TrainError> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let workers: Vec<_> = (0..count)
+            .map(|index| scope.spawn(move || work(index).map_err(|error| error.to_string())))
+            .collect();
+        let made = workers.into_iter().map(|worker| match worker.join() {
+            Ok(made) => made.map_err(TrainError::Data),
+            Err(_) => Err(TrainError::Data("a worker stopped".to_owned())),
+        });
+        made.collect()
+    })
+}
