@@ -93,10 +93,10 @@ struct Arguments {
     #[arg(long, default_value_t = 2400)]
     sft_steps: usize,
     /// Steps of KTO.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 50)]
     kto_steps: usize,
     /// Steps of GRPO.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 60)]
     grpo_steps: usize,
     /// Examples a step and thread in supervised fine-tuning.
     #[arg(long, default_value_t = 8)]
@@ -109,7 +109,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2e-3)]
     sft_rate: f64,
     /// Peak learning rate of KTO.
-    #[arg(long, default_value_t = 2e-4)]
+    #[arg(long, default_value_t = 5e-5)]
     kto_rate: f64,
     /// Peak learning rate of GRPO.
     #[arg(long, default_value_t = 2e-4)]

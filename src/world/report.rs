@@ -53,7 +53,7 @@ pub fn count_report(frames: impl Iterator<Item = (u32, bool)>) -> String {
 ///
 /// assert_eq!(conclusion("7", None), "<answer>7</answer>");
 /// let options = ["3", "7", "none", "9"].map(str::to_owned);
-/// assert_eq!(conclusion("7", Some(&options)), "Options: A: 3, B: 7.\n<answer>B</answer>");
+/// assert_eq!(conclusion("7", Some(&options)), "It is 7. Options: A: 3, B: 7.\n<answer>B</answer>");
 /// ```
 #[must_use]
 pub fn conclusion(value: &str, options: Option<&[String; 4]>) -> String {
@@ -68,7 +68,9 @@ pub fn conclusion(value: &str, options: Option<&[String; 4]>) -> String {
             break;
         }
     }
-    format!("Options: {}.\n<answer>{chosen}</answer>", read.join(", "))
+    // Said once more: the option that is the same is then found beside it.
+    let read = read.join(", ");
+    format!("It is {value}. Options: {read}.\n<answer>{chosen}</answer>")
 }
 
 pub(super) fn find(

@@ -393,13 +393,14 @@ mod tests {
     fn options_are_gone_through_up_to_the_right_one() {
         let subject = Subject::Moment(195);
         let last = |options| course_of(subject, &[], Some(options)).pop().unwrap();
-        let options = format!("{READ}Options: A: 3, B: 7.\n<answer>B</answer>");
+        let options = format!("{READ}It is 7. Options: A: 3, B: 7.\n<answer>B</answer>");
         assert_eq!(last(["3", "7", "none", "9"]), options);
-        let without = format!("{READ}Options: A: 3, B: 4, C: none, D: 9.\n<answer>A</answer>");
+        let without =
+            format!("{READ}It is 7. Options: A: 3, B: 4, C: none, D: 9.\n<answer>A</answer>");
         assert_eq!(last(["3", "4", "none", "9"]), without);
         let absent = Subject::Colour(Colour::Blue);
         let absent = course_of(absent, &[], Some(["none", "1", "2", "3"]));
-        assert!(absent[1].ends_with("card.\nOptions: A: none.\n<answer>A</answer>"));
+        assert!(absent[1].ends_with("card.\nIt is none. Options: A: none.\n<answer>A</answer>"));
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
                 .collect();
             let rewards = reward.rewards(&pairs);
             reward.judge.0.forget();
+            let judged = began.elapsed();
             let mut groups = Vec::new();
             let mut scored = runs.into_iter().zip(rewards);
             let mut lines = Vec::new();
@@ -89,7 +90,11 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
             }
             prompts.add(lines)?;
             let grpo = Grpo::default();
-            grpo.learn(trainer, &reference, &run.encoder, &groups, measures)
+            grpo.learn(trainer, &reference, &run.encoder, &groups, measures)?;
+            measures.add("seconds_playing", played.as_secs_f64());
+            measures.add("seconds_judging", (judged - played).as_secs_f64());
+            measures.add("seconds_learning", (began.elapsed() - judged).as_secs_f64());
+            Ok(())
         },
     )
 }
