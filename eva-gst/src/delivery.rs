@@ -146,6 +146,11 @@ impl<'a> Delivery<'a> {
                     (time, pixels)
                 }
             };
+            // Decoders run ahead: all frames can be there by the time that the call is cancelled.
+            if let Err(cancelled) = self.context.stop.check(&self.context.file) {
+                self.error = Some(cancelled);
+                return;
+            }
             self.next += 1;
             self.frames += 1;
             let time = (time - self.context.first) as f64 / 1e9;
