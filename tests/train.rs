@@ -206,6 +206,18 @@ fn evaluation_reports_every_kind_and_keeps_every_answer() {
 }
 
 #[test]
+fn settings_with_which_nothing_is_learnt_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for option in ["--threads", "--rollouts", "--prompts"] {
+        let mut command = command("base", dir.path(), "1");
+        let run = command.args([option, "0"]).output().unwrap();
+        assert!(!run.status.success());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert!(error.contains(option), "{error}");
+    }
+}
+
+#[test]
 fn a_stage_without_the_one_before_says_which_to_run() {
     let dir = tempfile::tempdir().unwrap();
     stage("base", dir.path(), "1");
@@ -354,6 +366,17 @@ mod own {
         assert!(error(&file, "kto").contains("samples.jsonl, line 1"));
         let file = settings(dir.path(), "d", STEPS);
         assert!(error(&file, "eval").contains("synthetic worlds"));
+        fs::write(
+            dir.path().join("pairs.jsonl"),
+            r#"{"video": "world-1.mp4", "question": "", "answer": "3", "kind": "open_ended"}"#,
+        )
+        .unwrap();
+        let file = settings(dir.path(), "e", &format!("{STEPS}[grpo]\nrollouts = 2\n"));
+        let said = error(&file, "grpo");
+        assert!(
+            said.contains("pairs.jsonl, line 1") && said.contains("`question`"),
+            "{said}"
+        );
         let gone = dir.path().join("gone.toml");
         assert!(error(&gone, "sft").contains("gone.toml"));
     }

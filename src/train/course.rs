@@ -94,6 +94,7 @@ impl Course<'_> {
         let (mut trainer, position) = self.begin(beginning)?;
         let steps = trainer.optimisation().schedule.steps;
         self.drop_lines_after(trainer.steps())?;
+        fs::create_dir_all(self.folder).map_err(|source| file("make", self.folder, source))?;
         let metrics_path = self.metrics();
         let mut metrics = fs::OpenOptions::new()
             .create(true)

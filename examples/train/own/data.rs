@@ -8,7 +8,6 @@ use eva::benchmark::{Videos, WorldTask};
 use eva::core::{Frame, FrameSource, RgbImage, Selection, VideoInfo};
 use eva::data::{Pair, Sample, spread};
 use eva::world::World;
-use serde::de::DeserializeOwned;
 
 use super::settings::Settings;
 use crate::Failure;
@@ -85,15 +84,18 @@ impl Footage {
 
 /// The runs of a file that `build_data sft` or `build_data kto` wrote.
 pub(super) fn samples(path: &Path) -> Result<Vec<Sample>, Failure> {
-    lines(path)
+    lines(path, |line| serde_json::from_str(line))
 }
 
 /// The questions of a file that `build_data rl` wrote.
 pub(super) fn pairs(path: &Path) -> Result<Vec<Pair>, Failure> {
-    lines(path)
+    lines(path, |line| Pair::parse(line.as_bytes()))
 }
 
-fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
+fn lines<T, E: std::fmt::Display>(
+    path: &Path,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, Failure> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
     let mut read = Vec::new();
@@ -101,8 +103,7 @@ fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
         if line.trim().is_empty() {
             continue;
         }
-        let line = serde_json::from_str(line);
-        read.push(line.map_err(|error| format!("{shown}, line {number}: {error}"))?);
+        read.push(parse(line).map_err(|error| format!("{shown}, line {number}: {error}"))?);
     }
     if read.is_empty() {
         return Err(format!("{shown} is empty: there is nothing to learn from").into());
@@ -125,6 +126,24 @@ impl Course {
             seed,
             epoch: None,
         }
+    }
+
+    /// Over runs: neighbours are not to be about the same question. Says how often all come up.
+    pub(super) fn over(samples: &[Sample], settings: &Settings) -> Self {
+        let course = Self::new(
+            samples.iter().map(|sample| sample.item).collect(),
+            settings.seed,
+        );
+        course.tell(settings);
+        course
+    }
+
+    /// Says how often all data come up.
+    pub(super) fn tell(&self, settings: &Settings) {
+        let (count, batch) = (self.prompts.len(), settings.batch);
+        let steps = settings.optimisation.schedule.steps;
+        let epochs = steps as f64 * batch as f64 / count.max(1) as f64;
+        println!("{count} in the file, {batch} a step, {steps} steps: {epochs:.2} epochs");
     }
 
     /// The places of the data of a step.

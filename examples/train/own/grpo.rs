@@ -12,7 +12,6 @@ use eva_burn::{BurnPolicy, Qwen25Vl};
 
 use super::Run;
 use super::data::{Course, Footage, Shared, pairs};
-use super::sft::tell;
 use crate::{Failure, Stage};
 
 pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
@@ -31,11 +30,7 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     let each = settings.grpo.rollouts;
     let mut footage = Footage::new(settings)?;
     let mut course = Course::new((0..pairs.len() as u64).collect(), settings.seed);
-    tell(
-        pairs.len(),
-        settings.batch,
-        settings.optimisation.schedule.steps,
-    );
+    course.tell(settings);
     run.learn(Stage::Grpo, |trainer, step, measures| {
         let chosen: Vec<&Pair> = (course.of(step, settings.batch).iter())
             .map(|place| &pairs[*place])

@@ -1,14 +1,17 @@
 //! KTO on labelled runs of a file.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
 
 use eva::data::{Label, Sample};
 use eva::train::{Ended, Kto, Labelled};
 use eva_burn::train::kto::KtoConfig;
+use serde::{Deserialize, Serialize};
 
 use super::Run;
 use super::data::{Course, Footage, samples};
-use super::sft::{examples, tell};
+use super::sft::examples;
 use crate::{Failure, Stage};
 
 pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
@@ -33,15 +36,7 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
         shard: settings.shard,
     };
     let mut footage = Footage::new(settings)?;
-    let mut course = Course::new(
-        samples.iter().map(|sample| sample.item).collect(),
-        settings.seed,
-    );
-    tell(
-        samples.len(),
-        settings.batch,
-        settings.optimisation.schedule.steps,
-    );
+    let mut course = Course::over(&samples, settings);
     run.learn(Stage::Kto, |trainer, step, measures| {
         let places = course.of(step, settings.batch);
         let chosen: Vec<&Sample> = places.iter().map(|place| &samples[*place]).collect();
@@ -57,6 +52,14 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     })
 }
 
+/// What was computed once, and of what: other data or another model have other values.
+#[derive(Debug, Serialize, Deserialize)]
+struct References {
+    model: PathBuf,
+    data: u64,
+    values: Vec<f64>,
+}
+
 /// The log-probability of each run under the reference model: computed once, and kept in the folder of
 /// the run.
 fn references(
@@ -65,11 +68,17 @@ fn references(
     samples: &[Sample],
 ) -> Result<Vec<f64>, Failure> {
     let path = run.settings.out.join("reference.json");
-    let kept: Option<Vec<f64>> = fs::read(&path)
+    let mut hasher = DefaultHasher::new();
+    fs::read(&run.settings.data)?.hash(&mut hasher);
+    let (model, data) = (&run.settings.model, hasher.finish());
+    let kept: Option<References> = fs::read(&path)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
-    if let Some(kept) = kept.filter(|kept| kept.len() == samples.len()) {
-        return Ok(kept);
+    let same = |kept: &References| {
+        kept.model == *model && kept.data == data && kept.values.len() == samples.len()
+    };
+    if let Some(kept) = kept.filter(same) {
+        return Ok(kept.values);
     }
     let mut footage = Footage::new(&run.settings)?;
     let mut known = Vec::with_capacity(samples.len());
@@ -81,7 +90,12 @@ fn references(
     }
     eprintln!();
     let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_string(&known)?)?;
+    let references = References {
+        model: model.clone(),
+        data,
+        values: known,
+    };
+    fs::write(&new, serde_json::to_string(&references)?)?;
     fs::rename(&new, &path)?;
-    Ok(known)
+    Ok(references.values)
 }

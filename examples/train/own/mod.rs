@@ -15,7 +15,7 @@ use eva_burn::train::Trainer;
 use eva_burn::weights::save;
 use eva_burn::{Device, DeviceChoice, Qwen25Vl};
 
-use crate::worlds::print;
+use crate::worlds::{copy_files, print};
 use crate::{Failure, Stage, curves, exit};
 use settings::Settings;
 
@@ -106,20 +106,4 @@ impl Run {
         }
         Ok(ended)
     }
-}
-
-/// Everything of a model directory but the weights.
-fn copy_files(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let weights = path.file_name().is_some_and(|name| {
-            let name = name.to_string_lossy();
-            name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
-        });
-        if path.is_file() && !weights {
-            fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
-        }
-    }
-    Ok(())
 }

@@ -12,15 +12,7 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     let settings = &run.settings;
     let samples = samples(&settings.data)?;
     let mut footage = Footage::new(settings)?;
-    let mut course = Course::new(
-        samples.iter().map(|sample| sample.item).collect(),
-        settings.seed,
-    );
-    tell(
-        samples.len(),
-        settings.batch,
-        settings.optimisation.schedule.steps,
-    );
+    let mut course = Course::over(&samples, settings);
     run.learn(Stage::Sft, |trainer, step, measures| {
         let places = course.of(step, settings.batch);
         let chosen: Vec<&Sample> = places.iter().map(|place| &samples[*place]).collect();
@@ -58,10 +50,4 @@ pub(super) fn examples(
         examples.push(run.encoder.example(&conversation)?);
     }
     Ok(examples)
-}
-
-/// Says how often all data come up.
-pub(super) fn tell(count: usize, batch: usize, steps: usize) {
-    let epochs = (steps * batch) as f64 / count.max(1) as f64;
-    println!("{count} in the file, {batch} a step, {steps} steps: {epochs:.2} epochs");
 }

@@ -78,10 +78,11 @@ impl Prompts {
         let failures = self.failures(step);
         (0..self.count)
             .map(|place| {
-                let number =
-                    FIRST + ((self.seed as u32) << 24) + (step * self.count + place) as u32;
                 let made = place % MADE == MADE - 1;
                 let turn = step * self.count + place;
+                // Numbers go round rather than beyond the split.
+                let own = FIRST.wrapping_add((self.seed as u32) << 24);
+                let number = own.wrapping_add(turn as u32);
                 match failures.get(turn.wrapping_mul(7919) % failures.len().max(1)) {
                     Some((kind, choices)) if made => {
                         Quiz::of_kind(Split::Train, number, *kind, *choices)

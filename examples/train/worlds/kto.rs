@@ -63,7 +63,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
 fn choose(own: u64, steps: usize) -> Vec<Choice> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     let mut chosen = Vec::with_capacity(steps * BATCH);
-    let mut number = FIRST + ((own as u32) << 24);
+    let mut number = FIRST.wrapping_add((own as u32) << 24);
     while chosen.len() < steps * BATCH {
         let quiz = Quiz::numbered(Split::Train, number);
         let desirable = teacher(&quiz, seed(number, own)).desirable();

@@ -30,16 +30,6 @@ use exam::{Exam, Scores};
 #[cfg(all(feature = "data", feature = "gst"))]
 pub(crate) use video::{Video, VideoError};
 
-/// Files of a model directory beside its weights.
-const FILES: [&str; 6] = [
-    "chat_template.jinja",
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-];
-
 /// The stages that make a model out of the one before.
 const LEARNT: [Stage; 4] = [Stage::Sight, Stage::Sft, Stage::Kto, Stage::Grpo];
 
@@ -52,6 +42,18 @@ struct Run<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    for (option, value) in [
+        ("batch", arguments.batch),
+        ("prompts", arguments.prompts),
+        ("rollouts", arguments.rollouts),
+        ("threads", arguments.threads),
+    ] {
+        if value == 0 {
+            return Err(
+                format!("--{option} is 0, with which nothing is learnt: give at least 1").into(),
+            );
+        }
+    }
     let stop = exit::on_signal()?;
     let out = &arguments.out;
     let wants = |stage| arguments.stage == Stage::All || arguments.stage == stage;
@@ -168,10 +170,17 @@ pub(crate) fn print(line: &Line) {
 }
 
 /// Everything of a model directory but the weights.
-fn copy_files(from: &Path, to: &Path) -> Result<(), Failure> {
+pub(crate) fn copy_files(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::create_dir_all(to)?;
-    for name in FILES {
-        fs::copy(from.join(name), to.join(name))?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().filter(|_| path.is_file()) else {
+            continue;
+        };
+        let shown = name.to_string_lossy();
+        if !shown.ends_with(".safetensors") && !shown.ends_with(".safetensors.index.json") {
+            fs::copy(&path, to.join(name))?;
+        }
     }
     Ok(())
 }
