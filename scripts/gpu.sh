@@ -12,6 +12,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# On an H100 autotuning alone took over 100 s before the first prompt was read.
+export CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-0}
 devices=("${@:-cuda}")
 features=$(printf '%s\n' "${devices[@]%%:*}" | sort -u | paste -sd,)
 
@@ -29,7 +31,7 @@ for device in "${devices[@]}"; do
   EVA_DEVICE=$device EVA_SHAPES=all cargo test --release --locked -p eva-burn --features "$features" \
     --test parity --test shapes -- on_the_gpu
   echo "== $device: eva-tiny"
-  cargo run --release --locked --example train --features "$features" -- eval --basic --questions 60 \
+  cargo run --release --locked --example train --features "$features" -- eval --questions 60 \
     --model eva-burn/assets/eva-tiny --out target/bench/tiny --device "$device"
   [[ -n $model ]] || continue
   for precision in f32 bf16 f16; do
