@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Supervised steps of eva-tiny by us and by PyTorch, on the CPU with the same batch and threads. Run it on a
-# quiet machine.
+# Supervised steps of eva-tiny and rollouts by us and by PyTorch, on the CPU with the same batch and threads.
+# Run it on a quiet machine.
 #
 #   THREADS=2, BATCH=16, STEPS=12 (the first two do not count)
 #
@@ -16,7 +16,7 @@ out=target/bench-train
 source scripts/peers.sh
 peers "$out"
 
-cargo bench --locked -p eva-burn --bench train --no-run
+cargo bench --locked -p eva-burn --bench train --bench rollout --no-run
 export OMP_NUM_THREADS=$threads
 ours=(cargo bench --quiet --locked -p eva-burn --bench train --)
 ours+=(--threads "$threads" --batch "$batch" --steps "$steps")
@@ -24,6 +24,11 @@ ours+=(--threads "$threads" --batch "$batch" --steps "$steps")
   # As few passes as there are threads, and twice as many smaller ones.
   "${ours[@]}" --shards "$threads"
   "${ours[@]}" --shards $((2 * threads))
-  "$python" scripts/bench_train.py eva-burn/assets/eva-tiny --threads "$threads" --batch "$batch" \
+  "$python" scripts/bench_train.py step eva-burn/assets/eva-tiny --threads "$threads" --batch "$batch" \
     --steps "$steps"
+  RAYON_NUM_THREADS=$threads cargo bench --quiet --locked -p eva-burn --bench rollout
+  for how in "" --together; do
+    # shellcheck disable=SC2086 # nothing or one word
+    "$python" scripts/bench_train.py rollout eva-burn/assets/eva-tiny --threads "$threads" $how
+  done
 } | tee "$out/eva-tiny.jsonl"
