@@ -7,7 +7,7 @@ use std::fmt;
 use eva::core::mock::{ScriptedPolicy, SolidSource};
 use eva::core::{Continuation, Message, Part};
 use eva::rollout::{Engine, Generated, Rollout, Rollouts, Task, TextEngine};
-use eva::train::{Asked, Form, Judge, LastRound, PaperReward, Reward as _};
+use eva::train::{Asked, Form, Judge, LastRound, PaperReward, Reward as _, Thrifty};
 use eva::{RgbImage, Role, Usage, VideoInfo};
 use eva_burn::train::reward::Weights;
 
@@ -86,6 +86,45 @@ fn open_answers_are_worth_the_words_that_they_share_and_need_no_judge() {
     assert!((rewards[0] - 1.0).abs() < 1e-12);
     assert!(rewards[1] > 0.5 && rewards[1] < 1.0, "{rewards:?}");
     assert_eq!(rewards[2], 0.05);
+}
+
+#[test]
+fn of_two_right_runs_the_one_that_looked_at_less_is_worth_more_and_nothing_is_saved_on_wrong_ones()
+{
+    let (first, second) = (look(0), look(5));
+    let once = played(&[&first, "<answer>the red card</answer>"]);
+    let twice = played(&[&first, &second, "<answer>the red card</answer>"]);
+    let wrong = played(&[&first, &second, "<answer>blue</answer>"]);
+    let blind = played(&["<answer>the red card</answer>"]);
+    let spent = |run: &Rollout<RgbImage>| {
+        run.report.trajectory.outcome.tally.estimated_visual_tokens as f64
+    };
+    assert!(spent(&once) > 0.0 && spent(&twice) > spent(&once));
+    let words = asked(Form::Words, "the red card");
+    let runs = [&once, &twice, &wrong, &blind].map(|run| (&words, run));
+    let rewards = |per_visual_token| {
+        let reward = PaperReward {
+            weights: Weights::default(),
+            judge: Says(None, 0),
+        };
+        let mut thrifty = Thrifty {
+            reward,
+            per_visual_token,
+        };
+        thrifty.rewards(&runs)
+    };
+    let cost = 1e-4;
+    let expected = [
+        1.0 - cost * spent(&once),
+        1.0 - cost * spent(&twice),
+        0.05,
+        1.0,
+    ];
+    for (reward, expected) in rewards(cost).iter().zip(expected) {
+        assert!((reward - expected).abs() < 1e-12, "{reward} {expected}");
+    }
+    // However dear a look is, a right answer is not worth less than a wrong one.
+    assert_eq!(rewards(1e3), [0.05, 0.05, 0.05, 1.0]);
 }
 
 /// Keeps what it is shown as text, pictures as `#`, and answers.

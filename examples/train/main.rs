@@ -96,7 +96,7 @@ struct Arguments {
     #[arg(long, default_value_t = 50)]
     kto_steps: usize,
     /// Steps of GRPO.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 40)]
     grpo_steps: usize,
     /// Examples a step and thread in supervised fine-tuning.
     #[arg(long, default_value_t = 8)]
@@ -112,14 +112,17 @@ struct Arguments {
     #[arg(long, default_value_t = 5e-5)]
     kto_rate: f64,
     /// Peak learning rate of GRPO.
-    #[arg(long, default_value_t = 2e-4)]
+    #[arg(long, default_value_t = 1e-4)]
     grpo_rate: f64,
     /// Prompts a step of GRPO.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     prompts: usize,
     /// Rollouts a prompt of GRPO.
     #[arg(long, default_value_t = 8)]
     rollouts: usize,
+    /// What a visual token takes from the reward of a good run in GRPO.
+    #[arg(long, default_value_t = 0.004, value_name = "REWARD")]
+    token_cost: f64,
     /// Steps of GRPO after which failures become new questions; 0 for never.
     #[arg(long, default_value_t = 10)]
     enhance_every: usize,
@@ -138,12 +141,13 @@ struct Arguments {
     /// Number of the first held-out question.
     #[arg(long, default_value_t = 0)]
     first: u32,
+    /// Temperature at which questions are answered; 0 for the most probable token, 1 for the policy as
+    /// GRPO samples it.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
     /// Evaluate through real MP4 files instead of rendered frames.
     #[arg(long)]
     mp4: bool,
-    /// Ask only the kinds at, find and absent, open-ended.
-    #[arg(long)]
-    basic: bool,
     /// Evaluate on the test worlds: for reported numbers only, never to choose anything.
     #[arg(long)]
     test: bool,

@@ -23,4 +23,4 @@ pub use grpo::Grpo;
 pub use judge::{Judge, LastRound};
 pub use kto::{Kto, Labelled};
 pub use measures::Measures;
-pub use reward::{Asked, Form, PaperReward, Reward};
+pub use reward::{Asked, Form, PaperReward, Reward, Thrifty};

@@ -1,6 +1,7 @@
-//! What runs are worth: [`Reward`], and the paper's, [`PaperReward`].
+//! What runs are worth: [`Reward`], the paper's, [`PaperReward`], and one that counts the cost,
+//! [`Thrifty`].
 
-use eva_burn::train::reward::{Weights, completeness, is_right, open_ended};
+use eva_burn::train::reward::{FORMAT_REWARD, Weights, completeness, is_right, open_ended};
 use eva_core::{Conversation, OwnedPart, Pixels, Role};
 
 use super::Judge;
@@ -87,6 +88,36 @@ impl<P: Pixels, J: Judge<P>> Reward<P> for PaperReward<J> {
                 self.weights.reward(grade, looked)
             })
             .collect()
+    }
+}
+
+/// Another reward, from which each visual token of a good run takes a little: of two runs that are right,
+/// the one that looked at less is worth more. The paper's reward has no such term.
+///
+/// Advantages of it should be scaled by the whole batch
+/// ([`Scale::Batch`](eva_burn::train::advantage::Scale)). Scaled by its group, a few tokens between runs
+/// that are all right would weigh as much as right and wrong in another group, and whatever is cheap and
+/// right more often than not would win.
+#[derive(Debug, Clone)]
+pub struct Thrifty<R> {
+    /// What a run is worth before its cost.
+    pub reward: R,
+    /// What a visual token takes, for instance 0.004. A reward above that for a wrong answer, 0.05,
+    /// never falls below it, and others stay as they are: nothing is to be saved on a wrong answer.
+    pub per_visual_token: f64,
+}
+
+impl<P, R: Reward<P>> Reward<P> for Thrifty<R> {
+    fn rewards(&mut self, runs: &[(&Asked, &Rollout<P>)]) -> Vec<f64> {
+        let mut rewards = self.reward.rewards(runs);
+        for ((_, run), reward) in runs.iter().zip(&mut rewards) {
+            let tokens = run.report.trajectory.outcome.tally.estimated_visual_tokens;
+            if *reward > FORMAT_REWARD {
+                let left = *reward - self.per_visual_token * tokens as f64;
+                *reward = left.max(FORMAT_REWARD);
+            }
+        }
+        rewards
     }
 }
 

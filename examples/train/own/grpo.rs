@@ -3,7 +3,9 @@
 use eva::core::RgbImage;
 use eva::data::Pair;
 use eva::rollout::{Rollout, Rollouts, Task};
-use eva::train::{Asked, Ended, LastRound, Measures, PaperReward, Reward as _, TrainError};
+use eva::train::{
+    Asked, Ended, LastRound, Measures, PaperReward, Reward as _, Thrifty, TrainError,
+};
 use eva_burn::chat::Chat;
 use eva_burn::config::GenerationConfig;
 use eva_burn::sample::Sampling;
@@ -22,9 +24,12 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
         Some(dir) => BurnPolicy::load(dir, &run.device)?,
         None => policy(run, reference.clone())?,
     };
-    let mut reward = PaperReward {
-        weights: Weights::default(),
-        judge: LastRound(judge),
+    let mut reward = Thrifty {
+        reward: PaperReward {
+            weights: Weights::default(),
+            judge: LastRound(judge),
+        },
+        per_visual_token: settings.grpo.token_cost,
     };
     let learning = settings.grpo.learning(settings.shard);
     let each = settings.grpo.rollouts;
@@ -52,7 +57,7 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
             .map(|(place, run)| (&asked[place / each], run))
             .collect();
         let rewards = reward.rewards(&played);
-        reward.judge.0.forget();
+        reward.reward.judge.0.forget();
         let mut scored = runs.into_iter().zip(rewards);
         let mut groups = Vec::new();
         for pair in &chosen {

@@ -105,6 +105,8 @@ pub(super) struct Grpo {
     /// Whether runs that were cut off teach nothing.
     pub(super) mask_truncated: bool,
     pub(super) temperature: f32,
+    /// What a visual token takes from the reward of a good run; best with `scale = "batch"`.
+    pub(super) token_cost: f64,
     /// New tokens a reply may take.
     pub(super) max_new_tokens: usize,
     /// The judge's model directory; without it, the model that the stage began with.
@@ -130,6 +132,7 @@ impl Default for Grpo {
             scale: Divisor::Group,
             mask_truncated,
             temperature: 1.0,
+            token_cost: 0.0,
             max_new_tokens: eva_burn::MAX_NEW_TOKENS,
             judge: None,
         }
@@ -165,6 +168,9 @@ impl Settings {
             return Err(
                 format!("{shown}: `batch`, `shard` and `grpo.rollouts` are at least 1").into(),
             );
+        }
+        if !(0.0..1.0).contains(&settings.grpo.token_cost) {
+            return Err(format!("{shown}: `grpo.token_cost` is from 0 to 1").into());
         }
         let folder = path.parent().unwrap_or(Path::new(""));
         let Self {

@@ -7,7 +7,8 @@ use std::path::Path;
 use eva::core::{RgbImage, Rules};
 use eva::evaluate::{Interval, wilson};
 use eva::rollout::{Rollout, Rollouts, Task};
-use eva::world::{Kind, Split, seen};
+use eva::world::{Split, seen};
+use eva_burn::sample::Sampling;
 use eva_burn::{BurnPolicy, Device};
 use serde::Serialize;
 
@@ -31,8 +32,7 @@ pub(crate) struct Exam {
     pub(crate) count: u32,
     /// Through real MP4 files instead of rendered frames.
     pub(crate) mp4: bool,
-    /// Only those kinds, open-ended, that the bundled model learnt first.
-    pub(crate) basic: bool,
+    pub(crate) sampling: Sampling,
     /// Perception first: frames before the question, no agent.
     pub(crate) uniform: Option<Uniform>,
     /// Where the model runs.
@@ -75,6 +75,19 @@ struct Answered {
     one_look: bool,
 }
 
+fn sampling(arguments: &Arguments) -> Result<Sampling, Failure> {
+    match arguments.temperature {
+        0.0 => Ok(Sampling::Greedy),
+        temperature @ 0.0..=10.0 => Ok(Sampling::Random {
+            temperature,
+            top_k: 0,
+            top_p: 1.0,
+            seed: arguments.seed,
+        }),
+        other => Err(format!("--temperature is {other}: give a number from 0 to 10").into()),
+    }
+}
+
 impl Exam {
     /// As the arguments say.
     pub(crate) fn new(arguments: &Arguments) -> Result<Self, Failure> {
@@ -87,7 +100,7 @@ impl Exam {
             first: arguments.first,
             count: arguments.questions,
             mp4: arguments.mp4,
-            basic: arguments.basic,
+            sampling: sampling(arguments)?,
             uniform: None,
             device: arguments.device.open()?,
         })
@@ -95,11 +108,6 @@ impl Exam {
 
     fn quiz(&self, index: u32) -> Quiz {
         let number = self.first + index;
-        if self.basic {
-            let kinds = Kind::BASIC.len() as u32;
-            let kind = Kind::BASIC[(index % kinds) as usize];
-            return Quiz::of_kind(self.split, self.first + index / kinds, kind, false);
-        }
         Quiz::numbered(self.split, number)
     }
 
@@ -114,18 +122,27 @@ impl Exam {
     /// Name of the file with the answers.
     fn name(&self) -> String {
         let form = if self.mp4 { "mp4" } else { "rendered" };
+        let drawn = match self.sampling {
+            Sampling::Greedy => "",
+            Sampling::Random { .. } => "sampled-",
+        };
         let way = if self.uniform.is_some() {
             "uniform-"
         } else {
             ""
         };
-        format!("eval-{way}{:?}-{form}-{}.jsonl", self.split, self.first).to_lowercase()
+        format!(
+            "eval-{way}{drawn}{:?}-{form}-{}.jsonl",
+            self.split, self.first
+        )
+        .to_lowercase()
     }
 
     /// Asks all questions, writes every answer to a file in the folder `log`, and prints the scores.
     pub(crate) fn run(&self, model: &Path, log: &Path) -> Result<Scores, Failure> {
         let policy = BurnPolicy::load(model, &self.device)?;
-        let mut policy = policy.with_max_new_tokens(LONGEST);
+        let policy = policy.with_max_new_tokens(LONGEST);
+        let mut policy = policy.with_sampling(self.sampling, 1.0);
         std::fs::create_dir_all(log)?;
         let mut log = std::fs::File::create(log.join(self.name()))?;
         let mut tallies: BTreeMap<String, Vec<Answered>> = BTreeMap::new();

@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use eva::core::RgbImage;
 use eva::rollout::{Generated, Rollout, Rollouts, Task};
-use eva::train::{Asked, Ended, Grpo, LastRound, Measures, PaperReward, Reward as _, TrainError};
+use eva::train::{
+    Asked, Ended, Grpo, LastRound, Measures, PaperReward, Reward as _, Thrifty, TrainError,
+};
 use eva::world::{WorldSource, seen};
 use eva_burn::chat::Chat;
 use eva_burn::config::GenerationConfig;
 use eva_burn::sample::Sampling;
 use eva_burn::train::Schedule;
+use eva_burn::train::advantage::Scale;
 use eva_burn::train::reward::Weights;
 use eva_burn::{BurnPolicy, Qwen25Vl};
 
@@ -28,9 +31,17 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
     let model = run.load(Stage::Kto, &run.device.clone().autodiff())?;
     let steps = arguments.grpo_steps;
     let schedule = Schedule::new(arguments.grpo_rate, 5.min(steps), steps);
-    let mut reward = PaperReward {
+    let paper = PaperReward {
         weights: Weights::default(),
         judge: LastRound(policy(run, reference.clone())?),
+    };
+    let mut reward = Thrifty {
+        reward: paper,
+        per_visual_token: arguments.token_cost,
+    };
+    let grpo = Grpo {
+        scale: Scale::Batch,
+        ..Grpo::default()
     };
     let folder = run.folder(Stage::Grpo);
     fs::create_dir_all(&folder)?;
@@ -70,7 +81,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
                 .map(|(place, run)| (&asked[place / each], run))
                 .collect();
             let rewards = reward.rewards(&pairs);
-            reward.judge.0.forget();
+            reward.reward.judge.0.forget();
             let judged = began.elapsed();
             let mut groups = Vec::new();
             let mut scored = runs.into_iter().zip(rewards);
@@ -89,7 +100,6 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
                 groups.push(group);
             }
             prompts.add(lines)?;
-            let grpo = Grpo::default();
             grpo.learn(trainer, &reference, &run.encoder, &groups, measures)?;
             measures.add("seconds_playing", played.as_secs_f64());
             measures.add("seconds_judging", (judged - played).as_secs_f64());

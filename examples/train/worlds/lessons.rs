@@ -6,7 +6,7 @@ use eva::core::conversation::ToolMessage;
 use eva::core::{Conversation, FrameSource, OwnedMessage, RgbImage, Role, Selection, Session};
 use eva::train::Encoder;
 use eva::world::{
-    Habits, Kind, Question, Split, Subject, Teacher, World, WorldSource, conclusion, order_report,
+    Expert, Habits, Kind, Question, Split, Subject, Teacher, World, WorldSource, order_report,
     report, stated_length,
 };
 use eva_burn::train::Example;
@@ -35,6 +35,18 @@ enum Subjects {
 /// Words of a drill in text take little time: so many more examples of it.
 const TEXTS: usize = 3;
 
+/// The kinds of questions in drills of options, by turns: more of the one that takes longest.
+const OPTIONS: [Kind; 8] = [
+    Kind::Order,
+    Kind::At,
+    Kind::Find,
+    Kind::Order,
+    Kind::Absent,
+    Kind::Background,
+    Kind::Order,
+    Kind::Count,
+];
+
 /// What lesson number `index` is about. Whole conversations are learnt quickly but for the look-up in
 /// the scan, which has to be found among few frames before it works among many.
 fn subject(index: u64, progress: f64) -> Subjects {
@@ -56,7 +68,12 @@ fn subject(index: u64, progress: f64) -> Subjects {
                 7 | 8 => Kind::Count,
                 _ => Kind::Find,
             };
-            Subjects::Whole(kind, turn / 120 % 2 == 1)
+            let choices = match kind {
+                // Both colours stand in the question: which of them to stop at is learnt last.
+                Kind::Order => !(turn / 120).is_multiple_of(3),
+                _ => turn / 120 % 2 == 1,
+            };
+            Subjects::Whole(kind, choices)
         }
     }
 }
@@ -177,17 +194,27 @@ fn look_up(number: u64, frames: u32) -> Result<Conversation<RgbImage>, Failure> 
     Ok(conversation)
 }
 
-/// A question with options whose value is told with it, and how to get to the letter.
+/// A question with options to which is told what a look has shown, and how to get to the letter. What is
+/// written is the end of an expert's conversation, so that the way is the same there.
 fn options(number: u64) -> Result<Conversation<RgbImage>, Failure> {
     let world = Arc::new(World::new(Split::Train.seed(number as u32)));
-    let kind = Kind::ALL[number as usize % Kind::ALL.len()];
+    let kind = OPTIONS[number as usize % OPTIONS.len()];
     let question: Question = world.question(kind, number).choices(number);
-    let info = WorldSource::new(world).info();
-    let known = format!("Summary: It is {}.", question.truth());
-    let asked = format!("{} {known}", question.text);
+    let info = WorldSource::new(world.clone()).info();
+    let last = Expert::new(world, question.clone()).reply(usize::MAX);
+    let lines: Vec<&str> = last.lines().collect();
+    let reflection = lines.iter().position(|line| line.starts_with("Reflection"));
+    let reflection = reflection.ok_or_else(|| format!("no reflection in {last:?}"))?;
+    let first = reflection.saturating_sub(1 + draws(number)(4) as usize);
+    let scan = lines[reflection - 1].starts_with("Frame");
+    // Of a scan the last frames, without the heading; else the one line.
+    let first = if scan { first.max(1) } else { 0 };
+    let told = lines[first..reflection].join(" ");
+    let told = told.trim_start_matches("Summary: ");
+    let asked = format!("{} {told}", question.text);
     let mut conversation = Conversation::open(&info, &[(Role::User, &asked)])?;
-    let ending = conclusion(question.truth(), question.options.as_ref());
-    let reply = format!("{known}\nReflection: The evidence is enough.\n{ending}");
+    let heading = if scan { "Summary:\n" } else { "" };
+    let reply = format!("{heading}{}", lines[first..].join("\n"));
     conversation.push(OwnedMessage::text(Role::Assistant, reply));
     Ok(conversation)
 }

@@ -54,6 +54,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             );
         }
     }
+    if !(0.0..1.0).contains(&arguments.token_cost) {
+        return Err(format!(
+            "--token-cost is {}: give a number from 0 to 1",
+            arguments.token_cost
+        )
+        .into());
+    }
     let stop = exit::on_signal()?;
     let out = &arguments.out;
     let wants = |stage| arguments.stage == Stage::All || arguments.stage == stage;
