@@ -281,7 +281,7 @@ fn a_judge_that_talks_is_kept_aside_with_what_it_said() {
 fn rl_writes_checked_questions_about_unseen_worlds_from_what_failed() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("rl");
-    // Wrong wherever there is a card: `find` and `at` fail, `absent` does not.
+    // Right only where the answer is that there is no such card.
     let scan = call(0, 900, 48, 0.1);
     let policy = script(dir.path(), &[&[&scan, "<answer>none</answer>"]]);
     let arguments = [
@@ -296,9 +296,9 @@ fn rl_writes_checked_questions_about_unseen_worlds_from_what_failed() {
         "2",
     ];
     let printed = succeed(&arguments, &out);
-    assert!(printed.contains("failures 4"), "{printed}");
+    assert!(printed.contains("failures 5"), "{printed}");
     let pairs: Vec<Pair> = lines(&out, "data.jsonl");
-    assert!((5..=10).contains(&pairs.len()), "{}", pairs.len());
+    assert!((5..=25).contains(&pairs.len()), "{}", pairs.len());
     // What is written can be asked.
     let asked = PairFile::read(out.join("data.jsonl")).unwrap();
     assert_eq!((asked.pairs.len(), asked.bad), (pairs.len(), 0));
@@ -308,7 +308,7 @@ fn rl_writes_checked_questions_about_unseen_worlds_from_what_failed() {
         let seed: u64 = pair.video["world-".len()..pair.video.len() - 4]
             .parse()
             .unwrap();
-        assert!((3..8).contains(&seed), "{seed}");
+        assert!((2..7).contains(&seed), "{seed}");
     }
     let again = dir.path().join("again");
     succeed(&arguments, &again);

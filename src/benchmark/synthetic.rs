@@ -13,16 +13,15 @@ use crate::world::{Kind, Question, Split, World};
 ///
 /// `COUNT` questions about the worlds number `SEED` and following of [`Split::Test`], which training
 /// never sees, or of another split ([`WorldItems::items_of`]). With a kind (`at`, `find`, `absent`,
-/// `background`, `order`, `count`) each world is asked one question of it; without, one of each of
-/// [`Kind::BASIC`], which the bundled model has learnt.
+/// `background`, `order`, `count`) each world is asked one question of it; without, one of each.
 ///
 /// ```
 /// use eva::benchmark::WorldItems;
-/// let items: WorldItems = "world:1:6".parse()?;
+/// let items: WorldItems = "world:1:12".parse()?;
 /// let kinds: Vec<String> =
 ///     items.items().map(|item| item.extras["question_type"].to_string()).collect();
-/// assert_eq!(kinds.len(), 6);
-/// assert_eq!(kinds[0], kinds[3]);
+/// assert_eq!(kinds.len(), 12);
+/// assert_eq!(kinds[0], kinds[6]);
 /// # Ok::<(), eva::benchmark::WorldItemsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl WorldItems {
     fn item(self, split: Split, index: u32) -> Item {
         let kinds = match &self.kind {
             Some(kind) => std::slice::from_ref(kind),
-            None => Kind::BASIC,
+            None => Kind::ALL,
         };
         // There is always at least one kind.
         let all = u32::try_from(kinds.len()).unwrap_or(1).max(1);
@@ -173,18 +172,23 @@ mod tests {
 
     #[test]
     fn every_world_is_asked_each_kind_in_turn_or_the_one_that_is_named() {
-        let items: Vec<Item> = "world:7:6".parse::<WorldItems>().unwrap().items().collect();
+        let items: Vec<Item> = "world:7:12"
+            .parse::<WorldItems>()
+            .unwrap()
+            .items()
+            .collect();
         let kinds: Vec<&serde_json::Value> = items
             .iter()
             .map(|item| &item.extras["question_type"])
             .collect();
-        assert_eq!(kinds, ["at", "find", "absent", "at", "find", "absent"]);
-        assert_eq!(items[0].videos, items[2].videos);
-        assert_ne!(items[2].videos, items[3].videos);
+        let all = ["at", "find", "absent", "background", "order", "count"];
+        assert_eq!(kinds, [all, all].concat());
+        assert_eq!(items[0].videos, items[5].videos);
+        assert_ne!(items[5].videos, items[6].videos);
         let finds: WorldItems = "world:7:2:find".parse().unwrap();
         let finds: Vec<Item> = finds.items().collect();
         assert_eq!(finds[0].prompt, items[1].prompt);
-        assert_eq!(finds[1].prompt, items[4].prompt);
+        assert_eq!(finds[1].prompt, items[7].prompt);
         assert_eq!((finds[0].index, finds[1].index), (0, 1));
         for kind in Kind::ALL {
             let named: WorldItems = format!("world:7:1:{}", kind.name()).parse().unwrap();

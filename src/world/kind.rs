@@ -31,9 +31,6 @@ impl Kind {
         Self::Count,
     ];
 
-    /// Those that the bundled model has learnt.
-    pub const BASIC: &[Self] = &[Self::At, Self::Find, Self::Absent];
-
     /// The name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -378,5 +378,5 @@ fn the_expert_answers_every_question_about_synthetic_worlds() {
         .unwrap();
     let summary = scorer.summary();
     assert_eq!((summary.score.items, summary.score.correct), (12, 12));
-    assert_eq!(summary.categories["question_type"]["absent"].correct, 4);
+    assert_eq!(summary.categories["question_type"]["absent"].correct, 2);
 }
