@@ -202,19 +202,21 @@ fn options(number: u64) -> Result<Conversation<RgbImage>, Failure> {
     let question: Question = world.question(kind, number).choices(number);
     let info = WorldSource::new(world.clone()).info();
     let last = Expert::new(world, question.clone()).reply(usize::MAX);
-    let lines: Vec<&str> = last.lines().collect();
-    let reflection = lines.iter().position(|line| line.starts_with("Reflection"));
-    let reflection = reflection.ok_or_else(|| format!("no reflection in {last:?}"))?;
-    let first = reflection.saturating_sub(1 + draws(number)(4) as usize);
-    let scan = lines[reflection - 1].starts_with("Frame");
-    // Of a scan the last frames, without the heading; else the one line.
-    let first = if scan { first.max(1) } else { 0 };
-    let told = lines[first..reflection].join(" ");
-    let told = told.trim_start_matches("Summary: ");
+    let parts = last.split_once("\nReflection");
+    let (summary, rest) = parts.ok_or_else(|| format!("no reflection in {last:?}"))?;
+    // Of a scan the last frames; else the one line.
+    let (told, reply) = match summary.strip_prefix("Summary:\n") {
+        Some(scan) => {
+            let lines: Vec<&str> = scan.lines().collect();
+            let some = 1 + draws(number)(4) as usize;
+            let some = &lines[lines.len().saturating_sub(some)..];
+            let reply = format!("Summary:\n{}\nReflection{rest}", some.join("\n"));
+            (some.join(" "), reply)
+        }
+        None => (summary.replacen("Summary: ", "", 1), last.clone()),
+    };
     let asked = format!("{} {told}", question.text);
     let mut conversation = Conversation::open(&info, &[(Role::User, &asked)])?;
-    let heading = if scan { "Summary:\n" } else { "" };
-    let reply = format!("{heading}{}", lines[first..].join("\n"));
     conversation.push(OwnedMessage::text(Role::Assistant, reply));
     Ok(conversation)
 }
