@@ -26,9 +26,12 @@ ours+=(--threads "$threads" --batch "$batch" --steps "$steps")
   "${ours[@]}" --shards $((2 * threads))
   "$python" scripts/bench_train.py step eva-burn/assets/eva-tiny --threads "$threads" --batch "$batch" \
     --steps "$steps"
-  RAYON_NUM_THREADS=$threads cargo bench --quiet --locked -p eva-burn --bench rollout
+  RAYON_NUM_THREADS=$threads cargo bench --quiet --locked -p eva-burn --bench rollout | tee "$out/rollout.json"
+  # Prompts as long as ours.
+  prompt=$(sed -n 's/.*"prompt_tokens":\([0-9]*\).*/\1/p' "$out/rollout.json")
   for how in "" --together; do
     # shellcheck disable=SC2086 # nothing or one word
-    "$python" scripts/bench_train.py rollout eva-burn/assets/eva-tiny --threads "$threads" $how
+    "$python" scripts/bench_train.py rollout eva-burn/assets/eva-tiny --threads "$threads" \
+      --prompt "$prompt" $how
   done
 } | tee "$out/eva-tiny.jsonl"
