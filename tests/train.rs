@@ -207,20 +207,29 @@ fn evaluation_reports_every_kind_and_keeps_every_answer() {
     }
     let kept = lines(&dir.path().join("grpo/eval-dev-rendered-0.jsonl"));
     assert_eq!(kept.len(), 12);
-    let right = kept.iter().filter(|answer| answer["right"] == true);
-    assert!(right.count() >= 11, "{printed}");
     for answer in kept {
+        // The one sort that the bundled model gets wrong at times.
+        let hard = answer["kind"] == "order-choice";
+        assert!(hard || answer["right"] == true, "{answer}");
         assert_eq!(answer["evidence"], true, "{answer}");
         serde_json::from_value::<eva::Trajectory>(answer["trajectory"].clone()).unwrap();
     }
 }
 
 #[test]
-fn settings_with_which_nothing_is_learnt_are_refused() {
+fn settings_that_make_no_sense_are_refused_before_anything_is_done() {
     let dir = tempfile::tempdir().unwrap();
-    for option in ["--threads", "--rollouts", "--prompts"] {
+    for (option, value) in [
+        ("--threads", "0"),
+        ("--rollouts", "0"),
+        ("--prompts", "0"),
+        ("--token-cost", "2"),
+        ("--token-cost", "NaN"),
+        ("--temperature", "11"),
+    ] {
         let mut command = command("base", dir.path(), "1");
-        let run = command.args([option, "0"]).output().unwrap();
+        let run = command.args([option, value]).output().unwrap();
+        assert!(!dir.path().join("base").exists(), "{option} {value}");
         assert!(!run.status.success());
         let error = String::from_utf8_lossy(&run.stderr);
         assert!(error.contains(option), "{error}");
@@ -328,6 +337,36 @@ mod own {
             .arg(file)
             .output()
             .unwrap()
+    }
+
+    #[test]
+    fn references_are_kept_for_the_same_model_and_computed_anew_for_another() {
+        let dir = folder();
+        // As if they had been computed before, with a value that no model gives.
+        let marked = |out: &str, text: &str| {
+            let mut kept: Value = serde_json::from_str(text).unwrap();
+            kept["values"][0] = 12345.0.into();
+            fs::create_dir_all(dir.path().join(out)).unwrap();
+            fs::write(
+                dir.path().join(out).join("reference.json"),
+                kept.to_string(),
+            )
+            .unwrap();
+        };
+        let learnt = |out: &str| -> String {
+            finished(train("kto", &settings(dir.path(), out, STEPS)));
+            fs::read_to_string(dir.path().join(out).join("reference.json")).unwrap()
+        };
+        let first = learnt("first");
+        marked("same", &first);
+        assert!(learnt("same").contains("12345"));
+        let model = dir.path().join("start");
+        let config = ModelConfig::load(&model).unwrap();
+        let other = Qwen25Vl::random(&config, 6, &Device::flex()).unwrap();
+        save(&other, &config, &model, Precision::F32).unwrap();
+        marked("other", &first);
+        let anew = learnt("other");
+        assert!(!anew.contains("12345") && anew != first);
     }
 
     const STEPS: &str = "[optimisation.schedule]\npeak = 1e-3\nsteps = 2\n";

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::PathBuf;
+use std::path::Path;
 
 use eva::data::{Label, Sample};
 use eva::train::{Ended, Kto, Labelled};
@@ -55,9 +55,22 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
 /// What was computed once, and of what: other data or another model have other values.
 #[derive(Debug, Serialize, Deserialize)]
 struct References {
-    model: PathBuf,
-    data: u64,
+    of: u64,
     values: Vec<f64>,
+}
+
+/// Of the data what they are; of the model, whose files are large, their names, sizes and times.
+fn fingerprint(model: &Path, data: &Path) -> Result<u64, Failure> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(model)? {
+        let entry = entry?;
+        let about = fs::metadata(entry.path())?;
+        files.push((entry.path(), about.len(), about.modified()?));
+    }
+    files.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    (files, fs::read(data)?).hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 /// The log-probability of each run under the reference model: computed once, and kept in the folder of
@@ -68,15 +81,11 @@ fn references(
     samples: &[Sample],
 ) -> Result<Vec<f64>, Failure> {
     let path = run.settings.out.join("reference.json");
-    let mut hasher = DefaultHasher::new();
-    fs::read(&run.settings.data)?.hash(&mut hasher);
-    let (model, data) = (&run.settings.model, hasher.finish());
+    let of = fingerprint(&run.settings.model, &run.settings.data)?;
     let kept: Option<References> = fs::read(&path)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
-    let same = |kept: &References| {
-        kept.model == *model && kept.data == data && kept.values.len() == samples.len()
-    };
+    let same = |kept: &References| kept.of == of && kept.values.len() == samples.len();
     if let Some(kept) = kept.filter(same) {
         return Ok(kept.values);
     }
@@ -90,11 +99,7 @@ fn references(
     }
     eprintln!();
     let new = path.with_extension("new");
-    let references = References {
-        model: model.clone(),
-        data,
-        values: known,
-    };
+    let references = References { of, values: known };
     fs::write(&new, serde_json::to_string(&references)?)?;
     fs::rename(&new, &path)?;
     Ok(references.values)

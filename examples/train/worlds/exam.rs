@@ -32,7 +32,8 @@ pub(crate) struct Exam {
     pub(crate) count: u32,
     /// Through real MP4 files instead of rendered frames.
     pub(crate) mp4: bool,
-    pub(crate) sampling: Sampling,
+    /// How answers are drawn; without it, the most probable ones.
+    pub(crate) sampling: Option<Sampling>,
     /// Perception first: frames before the question, no agent.
     pub(crate) uniform: Option<Uniform>,
     /// Where the model runs.
@@ -75,15 +76,15 @@ struct Answered {
     one_look: bool,
 }
 
-fn sampling(arguments: &Arguments) -> Result<Sampling, Failure> {
+fn sampling(arguments: &Arguments) -> Result<Option<Sampling>, Failure> {
     match arguments.temperature {
-        0.0 => Ok(Sampling::Greedy),
-        temperature @ 0.0..=10.0 => Ok(Sampling::Random {
+        0.0 => Ok(None),
+        temperature @ 0.0..=10.0 => Ok(Some(Sampling::Random {
             temperature,
             top_k: 0,
             top_p: 1.0,
             seed: arguments.seed,
-        }),
+        })),
         other => Err(format!("--temperature is {other}: give a number from 0 to 10").into()),
     }
 }
@@ -122,10 +123,7 @@ impl Exam {
     /// Name of the file with the answers.
     fn name(&self) -> String {
         let form = if self.mp4 { "mp4" } else { "rendered" };
-        let drawn = match self.sampling {
-            Sampling::Greedy => "",
-            Sampling::Random { .. } => "sampled-",
-        };
+        let drawn = self.sampling.map_or("", |_| "sampled-");
         let way = if self.uniform.is_some() {
             "uniform-"
         } else {
@@ -141,8 +139,10 @@ impl Exam {
     /// Asks all questions, writes every answer to a file in the folder `log`, and prints the scores.
     pub(crate) fn run(&self, model: &Path, log: &Path) -> Result<Scores, Failure> {
         let policy = BurnPolicy::load(model, &self.device)?;
-        let policy = policy.with_max_new_tokens(LONGEST);
-        let mut policy = policy.with_sampling(self.sampling, 1.0);
+        let mut policy = policy.with_max_new_tokens(LONGEST);
+        if let Some(sampling) = self.sampling {
+            policy.set_sampling(sampling);
+        }
         std::fs::create_dir_all(log)?;
         let mut log = std::fs::File::create(log.join(self.name()))?;
         let mut tallies: BTreeMap<String, Vec<Answered>> = BTreeMap::new();

@@ -61,6 +61,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         )
         .into());
     }
+    // What the evaluation can't do is to be known before an hour of training.
+    let exam = Exam::new(arguments)?;
     let stop = exit::on_signal()?;
     let out = &arguments.out;
     let wants = |stage| arguments.stage == Stage::All || arguments.stage == stage;
@@ -73,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.stage == Stage::Eval {
-        evaluate(arguments)?;
+        evaluate(arguments, &exam)?;
         return Ok(ExitCode::SUCCESS);
     }
     let run = Run {
@@ -100,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
     }
     if arguments.stage == Stage::All {
-        evaluate(arguments)?;
+        evaluate(arguments, &exam)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -202,8 +204,7 @@ fn last(out: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Asks one model, or with `all` that of each stage since fine-tuning, and keeps the scores.
-fn evaluate(arguments: &Arguments) -> Result<(), Failure> {
-    let exam = Exam::new(arguments)?;
+fn evaluate(arguments: &Arguments, exam: &Exam) -> Result<(), Failure> {
     if arguments.stage != Stage::All {
         match &arguments.model {
             Some(model) => exam.run(model, &arguments.out)?,
