@@ -186,8 +186,10 @@ impl Trainer {
         let mut measured = Vec::with_capacity(count);
         let mut gradients = GradientsAccumulator::new();
         let work = |index| {
-            // Leaves of its own: graphs that share a leaf are merged and run one after the other.
-            let model = model.clone().fork(&model.device());
+            // Leaves of its own: graphs that share a leaf are merged and run one after the other. Not by
+            // `fork`, whose copies stay in the graph of the weight that they were made from: of one that
+            // is not learnt for good, and each backward pass searches all of them.
+            let model = prepared(model.valid().train(), &self.optimisation);
             let (loss, measured) = loss(&model, index);
             let value = loss.clone().into_scalar::<f32>().elem::<f64>();
             // No weight that is learnt had a part in it.
