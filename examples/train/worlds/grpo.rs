@@ -41,6 +41,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
     };
     let grpo = Grpo {
         scale: Scale::Batch,
+        shard: 2,
         ..Grpo::default()
     };
     let folder = run.folder(Stage::Grpo);

@@ -29,7 +29,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
     let chosen = choose(arguments.seed, steps);
     let kto = Kto {
         loss: KtoConfig::default().balanced(DESIRABLE, BATCH - DESIRABLE),
-        shard: 4,
+        shard: 2,
     };
     run.learn(
         Stage::Kto,
