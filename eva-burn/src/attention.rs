@@ -3,6 +3,8 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
+use crate::cpu;
+
 /// Queries are taken in blocks of this many, so that a long prompt never materialises its full
 /// square of scores, and keys after a block are not multiplied at all.
 pub(crate) const QUERY_BLOCK: usize = 128;
@@ -51,7 +53,13 @@ pub(crate) fn attend_padded(
     let [batch, heads, new, width] = query.dims();
     let [_, kv_heads, all, _] = keys.dims();
     let group = heads / kv_heads;
-    let query = query.mul_scalar((width as f64).powf(-0.5));
+    let scale = (width as f64).powf(-0.5);
+    let on_cpu = cpu::applies(&query);
+    let (query, starts) = if on_cpu {
+        (query, padding.clone().map(cpu::starts).unwrap_or_default())
+    } else {
+        (query.mul_scalar(scale), Vec::new())
+    };
 
     let past = all - new;
     let mut blocks = Vec::with_capacity(new.div_ceil(QUERY_BLOCK));
@@ -75,20 +83,17 @@ pub(crate) fn attend_padded(
                 values.clone().narrow(2, 0, seen),
             )
         };
-        let mut scores = part.matmul(k.swap_dims(2, 3));
-        if reach == Reach::Causal && count > 1 {
-            let mask = future_mask(count, seen, group, &scores.device());
-            let shape = scores.dims();
-            scores = scores.mask_fill(mask.expand(shape), NEVER);
-        }
-        if let Some(padding) = &padding {
-            let shape = scores.dims();
-            let mask = padding.clone().narrow(3, 0, seen);
-            scores = scores.mask_fill(mask.expand(shape), NEVER);
-        }
-        // In f32 whatever the weights are: halves lose too much of a sum over many keys.
-        let dtype = scores.dtype();
-        let weights = softmax(scores.cast(DType::F32), 3).cast(dtype);
+        let scores = part.matmul(k.swap_dims(2, 3));
+        let weights = if on_cpu {
+            let seen = cpu::Seen {
+                starts: &starts,
+                queries: count,
+                causal: reach == Reach::Causal,
+            };
+            cpu::shares(scores, scale as f32, &seen)
+        } else {
+            shares(scores, reach, count, padding.as_ref())
+        };
         let mixed = weights.matmul(v);
         blocks.push(mixed.reshape([batch, heads, count, width]));
     }
@@ -97,6 +102,31 @@ pub(crate) fn attend_padded(
     } else {
         Tensor::cat(blocks, 2)
     }
+}
+
+/// The softmax of scores over what each of `count` queries may attend to.
+///
+/// # Shapes
+/// - scores: `[batch, kv_heads, group * count, seen]`, returned alike
+fn shares(
+    mut scores: Tensor<4>,
+    reach: Reach,
+    count: usize,
+    padding: Option<&Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let shape = scores.dims();
+    let [_, _, rows, seen] = shape;
+    if reach == Reach::Causal && count > 1 {
+        let mask = future_mask(count, seen, rows / count, &scores.device());
+        scores = scores.mask_fill(mask.expand(shape), NEVER);
+    }
+    if let Some(padding) = padding {
+        let mask = padding.clone().narrow(3, 0, seen);
+        scores = scores.mask_fill(mask.expand(shape), NEVER);
+    }
+    // In f32 whatever the weights are: halves lose too much of a sum over many keys.
+    let dtype = scores.dtype();
+    softmax(scores.cast(DType::F32), 3).cast(dtype)
 }
 
 /// True where a key lies after its query, for `count` queries that are the last of `seen` keys,

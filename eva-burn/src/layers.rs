@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::cpu;
 use crate::projection::Projection;
 use crate::weights::{Init, Weights, WeightsError};
 
@@ -40,6 +41,9 @@ impl RmsNorm {
     /// # Shapes
     /// - x: `[batch, tokens, width]`, returned alike
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if cpu::applies(&x) && self.dtype() == DType::F32 {
+            return cpu::normed(x, self.weight.val(), self.epsilon);
+        }
         // In f32 whatever the weights are: a sum of squares overflows f16.
         let dtype = x.dtype();
         let x32 = x.cast(DType::F32);
@@ -74,7 +78,12 @@ impl SwiGlu {
     }
 
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = self.gate_proj.forward(x.clone());
+        let gated = if cpu::applies(&gate) {
+            cpu::gated(gate, self.up_proj.forward(x))
+        } else {
+            silu(gate) * self.up_proj.forward(x)
+        };
+        self.down_proj.forward(gated)
     }
 }

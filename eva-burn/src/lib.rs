@@ -14,6 +14,7 @@ mod cache;
 pub mod chat;
 pub mod config;
 pub mod context;
+mod cpu;
 pub mod device;
 mod features;
 mod generate;

@@ -6,6 +6,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::{TextConfig, VisionConfig};
+use crate::cpu;
 use crate::input::Grid;
 
 /// Cosine and sine of every token's angles.
@@ -34,6 +35,9 @@ impl Rotary {
     /// # Shapes
     /// - x: `[batch, heads, tokens, head_dim]`, returned alike
     pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        if cpu::applies(&x) {
+            return cpu::rotated(x, self.cos.clone(), self.sin.clone());
+        }
         let half = x.dims()[3] / 2;
         let dtype = x.dtype();
         let first = x.clone().narrow(3, 0, half);
