@@ -26,14 +26,16 @@ fi
 cargo bench --locked -p eva-burn --bench model --no-run
 export RAYON_NUM_THREADS=$threads OMP_NUM_THREADS=$threads
 {
-  for precision in f32 int8 int4; do
+  for precision in f32 f16 bf16 int8 int4; do
     cargo bench --quiet --locked -p eva-burn --bench model -- --model "$PWD/$out/$shape" \
       --precision "$precision" --repeats "$repeats"
   done
   "$python" scripts/bench_model.py torch "$out/$shape" --threads "$threads" --repeats "$repeats"
   # The decoder alone, without pictures, which is what llama.cpp is given.
-  cargo bench --quiet --locked -p eva-burn --bench model -- --model "$PWD/$out/$shape" \
-    --pictures 0 --repeats "$repeats"
+  for precision in f32 f16 bf16; do
+    cargo bench --quiet --locked -p eva-burn --bench model -- --model "$PWD/$out/$shape" \
+      --precision "$precision" --pictures 0 --repeats "$repeats"
+  done
   if "$python" -c 'import llama_cpp' 2>/dev/null; then
     [[ -e $out/$shape.gguf ]] || "$python" scripts/bench_model.py gguf "$out/$shape" "$out/$shape.gguf"
     "$python" scripts/bench_model.py llama "$out/$shape.gguf" --threads "$threads" --repeats "$repeats"

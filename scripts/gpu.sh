@@ -4,8 +4,9 @@
 #
 #   scripts/gpu.sh [DEVICE...]      default: cuda; others: wgpu, vulkan, metal
 #
-# Each kernel is compiled when it is first needed, most of a second each with CUDA's compiler: the first
-# device's fixtures take many minutes.
+# Each kernel is compiled when it is first needed, on one core and most of a second each with CUDA's compiler:
+# so each shape is a process of its own, as many at a time as there are cores. Their output is in
+# target/bench, in a folder of the device's name.
 #
 # MODEL=DIR measures that model (bf16 and f16) instead of a random one of 0.5B parameters; the random one
 # is made by Python with torch, and is left out where there is none.
@@ -28,8 +29,28 @@ if [[ ! -e $model/config.json ]] && ! python3 scripts/bench_model.py make 0.5b "
 fi
 for device in "${devices[@]}"; do
   echo "== $device: the fixtures"
-  EVA_DEVICE=$device EVA_SHAPES=all cargo test --release --locked -p eva-burn --features "$features" \
-    --test parity --test shapes -- on_the_gpu
+  export EVA_DEVICE=$device
+  logs=target/bench/${device/:/-}
+  mkdir -p "$logs"
+  gpu_test() { # NAME TEST FILTER
+    local log=$logs/$1.log
+    if cargo test --release --locked -p eva-burn --features "$features" --test "$2" -- "$3" --nocapture \
+      >"$log" 2>&1 && grep -q '^test result: ok. [1-9]' "$log"; then
+      echo "$1: ok"
+    else
+      echo "$1: FAILED, see $log"
+      return 1
+    fi
+  }
+  export -f gpu_test && export features logs
+  # shellcheck disable=SC2016 # its words are those of each line
+  {
+    echo parity parity on_the_gpu
+    echo batch shapes a_batch_matches_on_the_gpu
+    for shape in eva-burn/tests/fixtures/shapes/*/; do
+      echo "$(basename "$shape") shapes shapes_match_on_the_gpu"
+    done
+  } | xargs -P "$(nproc)" -L 1 bash -c 'EVA_SHAPES=$0 gpu_test "$0" "$1" "$2"'
   echo "== $device: eva-tiny"
   cargo run --release --locked --example train --features "$features" -- eval --questions 60 \
     --model eva-burn/assets/eva-tiny --out target/bench/tiny --device "$device"

@@ -190,7 +190,21 @@ mod tests {
         reach: Reach,
         starts: &[usize],
     ) {
-        let device = Device::flex();
+        // Our own steps, and Burn's.
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            compare_on(&device, heads, kv_heads, new, all, reach, starts);
+        }
+    }
+
+    fn compare_on(
+        device: &Device,
+        heads: usize,
+        kv_heads: usize,
+        new: usize,
+        all: usize,
+        reach: Reach,
+        starts: &[usize],
+    ) {
         let batch = starts.len();
         let shapes = [
             [batch, heads, new, WIDTH],
@@ -199,7 +213,7 @@ mod tests {
         ];
         let numbers: Vec<Vec<f32>> = (0..3).map(|at| values(shapes[at], at)).collect();
         let [query, keys, mixed] = [0, 1, 2].map(|at: usize| {
-            Tensor::<4>::from_data(TensorData::new(numbers[at].clone(), shapes[at]), &device)
+            Tensor::<4>::from_data(TensorData::new(numbers[at].clone(), shapes[at]), device)
         });
         let mask: Vec<bool> = starts
             .iter()
@@ -207,7 +221,7 @@ mod tests {
             .collect();
         let mask = TensorData::new(mask, [batch, 1, 1, all]);
         let padding = starts.iter().any(|start| *start > 0);
-        let padding = padding.then(|| Tensor::<4, Bool>::from_data(mask, &device));
+        let padding = padding.then(|| Tensor::<4, Bool>::from_data(mask, device));
         let ours = attend_padded(query, keys, mixed, reach, padding);
         let ours: Vec<f32> = ours.try_into_vec_as().unwrap();
         for (row, ours) in ours.chunks(WIDTH).enumerate() {

@@ -9,7 +9,8 @@ use crate::weights::Precision;
 
 /// Bytes that the keys and values of one token take.
 ///
-/// - precision: that of the weights; beside integers, keys and values are `f32`
+/// - precision: that of the weights. Beside integers keys and values are `f32`, and so they are on the CPU
+///   beside `f16` and `bf16`, for which this is what a GPU takes
 #[must_use]
 pub fn kv_bytes_per_token(config: &ModelConfig, precision: Precision) -> u64 {
     let bytes = match precision {

@@ -31,8 +31,9 @@ impl Qwen25Vl {
         Self::load_as(config, dir, device, Precision::F32)
     }
 
-    /// As [`load`](Self::load), with the weights in another precision, which is then that of keys,
-    /// values and activations too; norms and softmax are computed in `f32` all the same.
+    /// As [`load`](Self::load), with the weights in another precision. On a GPU, and for training, `f16` and
+    /// `bf16` are that of keys, values and activations too; norms and softmax are computed in `f32` all
+    /// the same.
     ///
     /// # Errors
     /// [`WeightsError`] names the tensor or the file.
@@ -70,7 +71,13 @@ impl Qwen25Vl {
         self.model.norm.device()
     }
 
-    /// The number type of its weights.
+    /// The same model, computed alike, on its device without gradients.
+    #[must_use]
+    pub fn without_gradients(&self) -> Self {
+        self.valid()
+    }
+
+    /// The number type that it computes in.
     pub(crate) fn precision(&self) -> Precision {
         match self.model.norm.dtype() {
             DType::F16 => Precision::F16,
@@ -84,10 +91,11 @@ impl Qwen25Vl {
         &self.model.embed_tokens
     }
 
-    /// Whether its weights are blocks of integers: such a model is for inference alone.
+    /// Whether its weights are packed in fewer bits than they are multiplied in (`int8` and `int4`; on
+    /// the CPU `f16` and `bf16` too): such a model is for inference alone, and can't be saved.
     #[must_use]
-    pub fn is_quantized(&self) -> bool {
-        matches!(self.model.embed_tokens, Embedding::Quantized(_))
+    pub fn is_packed(&self) -> bool {
+        matches!(self.model.embed_tokens, Embedding::Packed(_))
     }
 
     /// Features of pictures' merged patches.

@@ -76,7 +76,7 @@ impl BurnPolicy {
         Self::load_as(dir, device, Precision::F32)
     }
 
-    /// As [`load`](Self::load), with the model in another precision: half the memory, and results
+    /// As [`load`](Self::load), with the weights in another precision: less memory, and results
     /// that differ as [`Precision`] says.
     ///
     /// # Errors

@@ -1,18 +1,18 @@
-//! Linear maps and embeddings, whose weights are floats or blocks of small integers.
+//! Linear maps and embeddings, whose weights are floats, or packed in fewer bits.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::quantized::QuantizedLinear;
+use crate::quantized::PackedLinear;
 
 /// A linear map.
 #[derive(Module, Debug)]
 pub(crate) enum Projection {
     /// Floats, on any device; trained like any layer.
     Dense(Linear),
-    /// Blocks of integers, on the processor; for inference.
-    Quantized(QuantizedLinear),
+    /// In fewer bits than they are multiplied in, on the processor; for inference.
+    Packed(PackedLinear),
 }
 
 impl Projection {
@@ -22,7 +22,7 @@ impl Projection {
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Dense(layer) => layer.forward(x),
-            Self::Quantized(layer) => layer.forward(x),
+            Self::Packed(layer) => layer.forward(x),
         }
     }
 }
@@ -32,8 +32,8 @@ impl Projection {
 pub(crate) enum Embedding {
     /// Floats.
     Dense(Table),
-    /// Blocks of integers.
-    Quantized(QuantizedLinear),
+    /// In fewer bits, as above.
+    Packed(PackedLinear),
 }
 
 /// A table of rows.
@@ -61,12 +61,12 @@ impl Embedding {
                 let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device);
                 table.weight.val().select(0, ids)
             }
-            Self::Quantized(layer) => {
+            Self::Packed(layer) => {
                 let matrix = layer.matrix();
                 // A token that the table lacks is a row of zeros.
                 let mut numbers = vec![0.0; ids.len() * matrix.columns()];
                 for (row, id) in numbers.chunks_exact_mut(matrix.columns().max(1)).zip(ids) {
-                    matrix.dequantize(*id as usize, row);
+                    matrix.write_out(*id as usize, row);
                 }
                 let shape = [ids.len(), matrix.columns()];
                 Tensor::from_data(TensorData::new(numbers, shape), device)
@@ -82,7 +82,7 @@ impl Embedding {
     pub(crate) fn scores(&self, hidden: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Dense(table) => hidden.matmul(table.weight.val().transpose()),
-            Self::Quantized(layer) => layer.forward(hidden),
+            Self::Packed(layer) => layer.forward(hidden),
         }
     }
 }

@@ -150,7 +150,7 @@ fn the_documented_tables_are_what_it_says() {
         ("3b", small, "3b-small"),
         ("7b", small, "7b-small"),
     ] {
-        let says = table(&published(size), &workload, &budgets);
+        let says = table(&published(size), &workload, &budgets, Estimate::new);
         let (begin, end) = (format!("<!-- {name} -->\n"), "<!-- end -->");
         let from = text.find(&begin).expect(name) + begin.len();
         let to = from + text[from..].find(end).expect(name);

@@ -70,7 +70,7 @@ fn a_converted_directory_is_the_model_that_is_quantized_while_it_is_read() {
         let out = converted(precision);
         let direct = scores(&load(&original(), precision).unwrap());
         let stored = load(out.path(), precision).unwrap();
-        assert!(stored.is_quantized());
+        assert!(stored.is_packed());
         assert_eq!(scores(&stored), direct, "{precision}");
         // Without a word about it, as stored.
         assert_eq!(

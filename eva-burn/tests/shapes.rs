@@ -94,8 +94,11 @@ fn every_shape_matches_on_the_cpu() {
 #[test]
 fn half_precision_is_near_on_the_cpu() {
     for shape in shapes() {
-        shape.matches(&Device::flex(), Precision::F16, F16_ERROR);
-        shape.matches(&Device::flex(), Precision::Bf16, BF16_ERROR);
+        // Matrices alone in 16 bits; and all of it, as it is trained.
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            shape.matches(&device, Precision::F16, F16_ERROR);
+            shape.matches(&device, Precision::Bf16, BF16_ERROR);
+        }
     }
 }
 
@@ -355,21 +358,23 @@ fn a_batch_matches_on_the_gpu() {
     }
 }
 
-/// Mesa's lavapipe compiles kernels anew for each shape: by default the three that differ most, and all
-/// of them with `EVA_SHAPES=all`.
+/// Kernels are compiled anew for each shape: by default the three that differ most, with
+/// `EVA_SHAPES=all` all of them, and with their names, separated by commas, some.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[test]
 fn shapes_match_on_the_gpu() {
     let device = common::gpu();
-    let all = std::env::var_os("EVA_SHAPES").is_some_and(|which| which == "all");
-    let few = ["gqa_7", "head_dim_128", "odd_windows"];
+    let wanted = std::env::var("EVA_SHAPES");
+    let wanted = wanted.unwrap_or_else(|_| "gqa_7,head_dim_128,odd_windows".to_owned());
+    let all = wanted == "all";
+    let wanted: Vec<&str> = wanted.split(',').collect();
     let mut tested = 0;
     for shape in shapes() {
-        if !all && !few.contains(&shape.name.as_str()) {
+        if !all && !wanted.contains(&shape.name.as_str()) {
             continue;
         }
         tested += 1;
         shape.matches(&device, Precision::F32, 2e-3);
     }
-    assert!(tested >= few.len());
+    assert!(tested >= wanted.len(), "{tested} of {wanted:?}");
 }

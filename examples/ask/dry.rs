@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use eva::burn::ModelConfig;
 use eva::burn::config::{stored_precision, unknown_keys};
 use eva::burn::memory::{self, ByteSize, Estimate, Workload};
 use eva::burn::weights::Precision;
+use eva::burn::{DeviceChoice, ModelConfig};
 
 use crate::Failure;
 use crate::arguments::Arguments;
@@ -32,10 +32,18 @@ pub(crate) fn run(arguments: &Arguments, dir: &Path) -> Result<ExitCode, Failure
         Some(budget) => vec![budget],
         None => BUDGETS.to_vec(),
     };
+    let estimate = match arguments.device {
+        DeviceChoice::Cpu => Estimate::on_cpu,
+        _ => Estimate::new,
+    };
     let mut out = io::stdout().lock();
     let billions = memory::parameter_count(&config) as f64 / 1e9;
     writeln!(out, "{}: {billions:.2} billion parameters\n", dir.display())?;
-    write!(out, "{}", memory::table(&config, &workload, &budgets))?;
+    write!(
+        out,
+        "{}",
+        memory::table(&config, &workload, &budgets, estimate)
+    )?;
     let stored = stored_precision(dir)?;
     if let Some(stored) = stored {
         writeln!(
@@ -54,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments, dir: &Path) -> Result<ExitCode, Failure
         Some(stored) if arguments.precision == Precision::F32 => stored,
         _ => arguments.precision,
     };
-    let estimate = Estimate::new(&config, precision, &workload);
+    let estimate = estimate(&config, precision, &workload);
     let total = ByteSize(estimate.total());
     if estimate.fits(budget) {
         writeln!(out, "\n{precision} fits: {total} of {budget}")?;

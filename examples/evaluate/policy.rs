@@ -130,7 +130,7 @@ pub(crate) struct ModelArguments {
 
     /// A model's weights in memory: f32, f16 or bf16 (half of it), int8 (a quarter) or int4 (about an eighth); the
     /// last two on the cpu
-    #[arg(long, value_name = "f32|f16|bf16", default_value_t)]
+    #[arg(long, value_name = "f32|f16|bf16|int8|int4", default_value_t)]
     pub(crate) precision: Precision,
 
     #[cfg(feature = "remote")]

@@ -2,15 +2,15 @@
 //! numbers, in place, on all threads.
 //!
 //! Burn's CPU backend takes such a step as several operations, each on one thread with arrays of its
-//! own, and calls the C library's `expf` for one number at a time: for a long prompt that was a third of
-//! the time (docs/hardware.md). Rows are computed alike whatever the number of threads, so results are
+//! own, and calls the C library's `expf` for one number at a time: a long prompt took a third longer
+//! that way (docs/hardware.md). Rows are computed alike whatever the number of threads, so results are
 //! the same to the bit. With gradients, and on every other device, Burn's own operations are used.
 
 mod kernel;
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 /// Numbers that take less time than waking another thread.
@@ -26,17 +26,19 @@ pub(crate) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// Root-mean-square normalisation of rows as long as `weight`.
 pub(crate) fn normed<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
-    let weight = numbers(weight);
+    let weight = weight.into_data();
+    let weight = numbers(&weight);
     changed(x, |x| {
         each(x, weight.len(), |_, rows| {
-            kernel::norm(rows, &weight, epsilon as f32);
+            kernel::norm(rows, weight, epsilon as f32);
         });
     })
 }
 
 /// `silu(gate) * up`, number by number.
 pub(crate) fn gated<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    let up = numbers(up);
+    let up = up.into_data();
+    let up = numbers(&up);
     changed(gate, |gate| {
         each(gate, 1, |first, gate| {
             kernel::gate(gate, &up[first..first + gate.len()]);
@@ -48,21 +50,21 @@ pub(crate) fn gated<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D>
 ///
 /// # Shapes
 /// - x: `[batch, heads, tokens, width]`, returned alike
-/// - cos, sin: `[batch, 1, tokens, width / 2]`
+/// - cos, sin: `[batch or 1, 1, tokens, width / 2]`
 pub(crate) fn rotated(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
     let [_, heads, tokens, width] = x.dims();
-    let (cos, sin) = (numbers(cos), numbers(sin));
+    let (cos, sin) = (cos.into_data(), sin.into_data());
     let half = (width / 2).max(1);
-    let (cos, sin) = (cos.chunks_exact(half), sin.chunks_exact(half));
+    let cos = numbers(&cos).chunks_exact(half);
+    let sin = numbers(&sin).chunks_exact(half);
     let angles: Vec<(&[f32], &[f32])> = cos.zip(sin).collect();
     changed(x, |x| {
         each(x, width, |first, rows| {
             for (index, row) in rows.chunks_exact_mut(width).enumerate() {
                 let row_index = first + index;
                 let token = row_index / (heads * tokens) * tokens + row_index % tokens;
-                if let Some((cos, sin)) = angles.get(token) {
-                    kernel::rotate(row, cos, sin);
-                }
+                let (cos, sin) = angles[token % angles.len()];
+                kernel::rotate(row, cos, sin);
             }
         });
     })
@@ -120,12 +122,10 @@ pub(crate) fn starts(padding: Tensor<4, Bool>) -> Vec<usize> {
         .collect()
 }
 
-/// The numbers of a tensor, without a copy where nothing else holds them.
-fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+/// The numbers of a tensor. Not `into_vec`, which copies what Burn has aligned its own way.
+fn numbers(data: &TensorData) -> &[f32] {
     #[expect(clippy::expect_used, reason = "`applies` has seen the type")]
-    x.into_data()
-        .try_into_vec()
-        .expect("numbers of another type")
+    data.as_slice().expect("numbers of another type")
 }
 
 /// A tensor whose numbers were changed, in place where nothing else holds them.
@@ -162,10 +162,14 @@ mod tests {
         Tensor::random(shape, Distribution::Normal(0.0, 3.0), &Device::flex())
     }
 
+    fn vector<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+        numbers(&x.into_data()).to_vec()
+    }
+
     #[track_caller]
     fn close<const D: usize>(ours: Tensor<D>, burns: Tensor<D>) {
         assert_eq!(ours.dims(), burns.dims());
-        let (ours, burns) = (numbers(ours), numbers(burns));
+        let (ours, burns) = (vector(ours), vector(burns));
         for (ours, burns) in ours.iter().zip(&burns) {
             let room = 1e-6 * burns.abs().max(1.0);
             assert!((ours - burns).abs() <= room, "{ours} for {burns}");
@@ -222,25 +226,25 @@ mod tests {
     #[test]
     fn what_is_held_elsewhere_is_not_changed() {
         let x = random([3, 40]);
-        let before = numbers(x.clone());
+        let before = vector(x.clone());
         drop(gated(x.clone(), x.clone()));
         drop(normed(x.clone(), random([40]), 1e-6));
-        assert_eq!(numbers(x), before);
+        assert_eq!(vector(x), before);
     }
 
     #[test]
     fn what_is_not_a_number_stays_so() {
         let x = Tensor::<1>::from_floats([1.0, f32::NAN, -2.0], &Device::flex());
-        let gate = numbers(gated(x.clone(), x.clone().ones_like()));
+        let gate = vector(gated(x.clone(), x.clone().ones_like()));
         assert_eq!([false, true, false], [0, 1, 2].map(|at| gate[at].is_nan()));
         let seen = Seen {
             starts: &[],
             queries: 1,
             causal: false,
         };
-        let shares = numbers(shares(x.clone().reshape([1, 1, 1, 3]), 1.0, &seen));
+        let shares = vector(shares(x.clone().reshape([1, 1, 1, 3]), 1.0, &seen));
         assert!(shares.iter().all(|share| share.is_nan()));
-        let normed = numbers(normed(x.clone(), x.ones_like(), 1e-6));
+        let normed = vector(normed(x.clone(), x.ones_like(), 1e-6));
         assert!(normed.iter().all(|number| number.is_nan()));
     }
 }

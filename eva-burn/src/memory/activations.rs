@@ -71,7 +71,7 @@ pub fn reading_bytes(config: &ModelConfig, new: u64, all: u64, precision: Precis
         .saturating_add(written_out(precision))
 }
 
-/// Weights in blocks of integers that are written out as floats at a time.
+/// Packed weights that are written out as floats at a time.
 const fn written_out(precision: Precision) -> u64 {
     if precision.is_quantized() {
         TILE_BYTES as u64

@@ -99,7 +99,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of a model with its weights in this precision, at this work.
+    /// Of a model with its weights in this precision, at this work; in 16 bits on a GPU, otherwise on the
+    /// CPU.
     #[must_use]
     pub fn new(config: &ModelConfig, precision: Precision, workload: &Workload) -> Self {
         let per_token = kv_bytes_per_token(config, precision);
@@ -115,6 +116,21 @@ impl Estimate {
             vision_picture: vision_bytes(config, picture, precision),
             vision_turn: vision_bytes(config, turn, precision),
             reading: reading_bytes(config, workload.turn, workload.context, precision),
+        }
+    }
+
+    /// As [`new`](Self::new), on the CPU, where `f16` and `bf16` are for matrices alone and all else is
+    /// computed in `f32`.
+    #[must_use]
+    pub fn on_cpu(config: &ModelConfig, precision: Precision, workload: &Workload) -> Self {
+        let computed = match precision {
+            // Beside them too, some rows of weights are written out at a time.
+            Precision::F16 | Precision::Bf16 => Precision::Int8,
+            other => other,
+        };
+        Self {
+            weights: weight_bytes(config, precision),
+            ..Self::new(config, computed, workload)
         }
     }
 

@@ -8,8 +8,15 @@ use crate::weights::Precision;
 
 /// A Markdown table of all precisions, which reads well as plain text too: what each takes, and which
 /// of the budgets it fits.
+///
+/// - estimate: [`Estimate::new`] or [`Estimate::on_cpu`]
 #[must_use]
-pub fn table(config: &ModelConfig, workload: &Workload, budgets: &[ByteSize]) -> String {
+pub fn table(
+    config: &ModelConfig,
+    workload: &Workload,
+    budgets: &[ByteSize],
+    estimate: fn(&ModelConfig, Precision, &Workload) -> Estimate,
+) -> String {
     let (width, height) = workload.picture;
     let mut head = vec![
         "weights as".to_owned(),
@@ -23,7 +30,7 @@ pub fn table(config: &ModelConfig, workload: &Workload, budgets: &[ByteSize]) ->
     head.extend(budgets.iter().map(ToString::to_string));
     let mut rows = vec![head];
     for precision in Precision::ALL {
-        let estimate = Estimate::new(config, precision, workload);
+        let estimate = estimate(config, precision, workload);
         let sizes = [
             estimate.weights,
             estimate.kv_per_1000,

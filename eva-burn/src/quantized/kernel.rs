@@ -6,6 +6,7 @@
 //! a core with AVX2, where the same with `f32` weights read 5 to 7.
 
 use super::activations::Block;
+use super::halves::Half;
 use super::matrix::{Bits, scale_value};
 use super::{BLOCK, PAIR};
 
@@ -80,6 +81,85 @@ fn row4(codes: &[u8], scales: &[u16], steps: &[i16], blocks: &[Block]) -> f32 {
         }
     }
     totals[0] + totals[1]
+}
+
+/// Numbers that are added up side by side.
+const LANES: usize = 32;
+
+/// Sums of the products of each row of 16-bit numbers with one vector.
+///
+/// - rows: of as many numbers as `vector`
+/// - out: one number for each row, `stride` apart
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
+pub(super) fn multiply_halves(
+    half: Half,
+    rows: &[u16],
+    vector: &[f32],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let rows = rows.chunks_exact(vector.len().max(1));
+    let out = out.iter_mut().step_by(stride.max(1));
+    match half {
+        Half::F16 => {
+            for (to, row) in out.zip(rows) {
+                *to = product(row, vector, f16_value);
+            }
+        }
+        Half::Bf16 => {
+            for (to, row) in out.zip(rows) {
+                *to = product(row, vector, scale_value);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn product(row: &[u16], vector: &[f32], value: impl Fn(u16) -> f32) -> f32 {
+    let mut sums = [0.0; LANES];
+    let (numbers, last) = row.as_chunks::<LANES>();
+    let (vectors, last_of_vector) = vector.as_chunks::<LANES>();
+    for (numbers, vector) in numbers.iter().zip(vectors) {
+        for lane in 0..LANES {
+            sums[lane] += value(numbers[lane]) * vector[lane];
+        }
+    }
+    let last = last.iter().zip(last_of_vector);
+    let last: f32 = last.map(|(number, x)| value(*number) * x).sum();
+    sums.iter().sum::<f32>() + last
+}
+
+/// An f16 as a number: its bits are shifted into place, and a product mends the exponent.
+#[inline(always)]
+fn f16_value(bits: u16) -> f32 {
+    const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
+    let bits = u32::from(bits);
+    let magnitude = (bits & 0x7fff) << 13;
+    let finite = (f32::from_bits(magnitude) * TWO_TO_112).to_bits();
+    let infinite = 0x7f80_0000 | magnitude;
+    let magnitude = if bits & 0x7c00 == 0x7c00 {
+        infinite
+    } else {
+        finite
+    };
+    f32::from_bits((bits & 0x8000) << 16 | magnitude)
+}
+
+/// 16-bit numbers as `f32`, as many as `out` takes.
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
+pub(super) fn widen(half: Half, numbers: &[u16], out: &mut [f32]) {
+    match half {
+        Half::F16 => {
+            for (to, bits) in out.iter_mut().zip(numbers) {
+                *to = f16_value(*bits);
+            }
+        }
+        Half::Bf16 => {
+            for (to, bits) in out.iter_mut().zip(numbers) {
+                *to = scale_value(*bits);
+            }
+        }
+    }
 }
 
 /// The numbers of one row, as many as `out` takes.

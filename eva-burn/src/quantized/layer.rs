@@ -1,4 +1,4 @@
-//! [`QuantizedLinear`]: a linear layer of quantized weights.
+//! [`PackedLinear`]: a linear layer of weights in fewer bits than they are multiplied in.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,11 +6,11 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 
 use super::activations::Activations;
-use super::kernel;
-use super::matrix::{Bits, QuantizedMatrix};
+use super::halves::HalfMatrix;
+use super::matrix::QuantizedMatrix;
 
-/// Up to this many vectors the integers are multiplied as they are; above, writing the weights out
-/// costs less than it saves (measured: see docs/hardware.md).
+/// Up to this many vectors the weights are multiplied as they are; above, writing them out costs less
+/// than it saves (measured: see docs/hardware.md).
 const FEW: usize = 12;
 
 /// Products of a weight and a number that take less time than waking another core.
@@ -22,23 +22,57 @@ const PIECES: usize = 4;
 /// Bytes of weights written out at a time: they stay in the cache until they are multiplied.
 pub(crate) const TILE_BYTES: usize = 8 << 20;
 
+/// The weights of a layer.
+#[derive(Debug, Clone)]
+pub(crate) enum Matrix {
+    /// Blocks of integers.
+    Blocks(QuantizedMatrix),
+    /// Floats of 16 bits.
+    Halves(HalfMatrix),
+}
+
+impl Matrix {
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) => matrix.rows(),
+            Self::Halves(matrix) => matrix.rows(),
+        }
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) => matrix.columns(),
+            Self::Halves(matrix) => matrix.columns(),
+        }
+    }
+
+    /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
+    /// as it is.
+    pub(crate) fn write_out(&self, first: usize, out: &mut [f32]) {
+        match self {
+            Self::Blocks(matrix) => matrix.dequantize(first, out),
+            Self::Halves(matrix) => matrix.write_out(first, out),
+        }
+    }
+}
+
 /// A linear layer on the processor. The matrix is shared between clones: nothing trains it.
 #[derive(Module, Debug)]
-pub(crate) struct QuantizedLinear {
+pub(crate) struct PackedLinear {
     #[module(skip)]
-    matrix: Arc<QuantizedMatrix>,
+    matrix: Arc<Matrix>,
     bias: Option<Param<Tensor<1>>>,
 }
 
-impl QuantizedLinear {
-    pub(crate) fn new(matrix: QuantizedMatrix, bias: Option<Param<Tensor<1>>>) -> Self {
+impl PackedLinear {
+    pub(crate) fn new(matrix: Matrix, bias: Option<Param<Tensor<1>>>) -> Self {
         Self {
             matrix: Arc::new(matrix),
             bias,
         }
     }
 
-    pub(crate) fn matrix(&self) -> &QuantizedMatrix {
+    pub(crate) fn matrix(&self) -> &Matrix {
         &self.matrix
     }
 
@@ -63,42 +97,36 @@ impl QuantizedLinear {
         }
     }
 
-    fn multiply_few(&self, x: Tensor<2>, vectors: usize) -> Tensor<2> {
+    fn multiply_few(&self, x: Tensor<2>, count: usize) -> Tensor<2> {
         let device = x.device();
+        let rows = self.matrix.rows();
         let numbers: Vec<f32> = x.try_into_vec_as().unwrap_or_default();
-        let QuantizedMatrix {
-            bits,
-            rows,
-            columns,
-            codes,
-            scales,
-        } = &*self.matrix;
-        let x = Activations::new(&numbers, *columns);
-        let blocks = Bits::row_scales(*columns);
-        let mut out = vec![0.0; rows * vectors];
-        // Some rows of weights for all vectors, while they are in the cache.
-        let multiply = |((out, codes), scales): ((&mut [f32], &[u8]), &[u16])| {
-            let vectors_of_x = x
-                .steps
-                .chunks_exact(x.padded.max(1))
-                .zip(x.blocks.chunks_exact(blocks.max(1)));
-            for (index, (steps, of_steps)) in vectors_of_x.enumerate() {
-                let out = out.get_mut(index..).unwrap_or_default();
-                kernel::multiply(*bits, codes, scales, steps, of_steps, out, vectors);
+        let products = match &*self.matrix {
+            Matrix::Blocks(matrix) => {
+                let x = Activations::new(&numbers, matrix.columns);
+                self.in_pieces(count, |first, out| matrix.multiply(first, &x, out))
+            }
+            Matrix::Halves(matrix) => {
+                self.in_pieces(count, |first, out| matrix.multiply(first, &numbers, out))
             }
         };
-        let threads = if rows * columns * vectors < ALONE {
+        Tensor::<2>::from_data(TensorData::new(products, [rows, count]), &device).transpose()
+    }
+
+    /// Products of all rows with `count` vectors: for each row one number for each vector. `multiply`
+    /// makes those of some rows, from a first one on, while their weights are in the cache.
+    fn in_pieces(&self, count: usize, multiply: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+        let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
+        let mut out = vec![0.0; rows * count];
+        let threads = if rows * columns * count < ALONE {
             1
         } else {
             rayon::current_num_threads()
         };
         let piece = rows.div_ceil(threads * PIECES).max(1);
-        let pieces = out
-            .chunks_mut((piece * vectors).max(1))
-            .zip(codes.chunks((piece * bits.row_bytes(*columns)).max(1)))
-            .zip(scales.chunks((piece * blocks).max(1)));
+        let pieces = out.chunks_mut((piece * count).max(1)).enumerate();
         if threads == 1 {
-            pieces.for_each(multiply);
+            pieces.for_each(|(index, out)| multiply(index * piece, out));
         } else {
             // This thread begins at once: handing all to the pool costs a sleep and two wakings, which
             // for a layer of a small model is as long as the product.
@@ -106,8 +134,8 @@ impl QuantizedLinear {
             let work = || {
                 loop {
                     let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some(piece) = next else { break };
-                    multiply(piece);
+                    let Some((index, out)) = next else { break };
+                    multiply(index * piece, out);
                 }
             };
             rayon::in_place_scope(|scope| {
@@ -117,7 +145,7 @@ impl QuantizedLinear {
                 work();
             });
         }
-        Tensor::<2>::from_data(TensorData::new(out, [*rows, vectors]), &device).transpose()
+        out
     }
 
     fn multiply_many(&self, x: Tensor<2>) -> Tensor<2> {
@@ -129,7 +157,7 @@ impl QuantizedLinear {
             .map(|start| {
                 let end = rows.min(start + tile);
                 let mut numbers = vec![0.0; (end - start) * columns];
-                self.matrix.dequantize(start, &mut numbers);
+                self.matrix.write_out(start, &mut numbers);
                 let weights = TensorData::new(numbers, [end - start, columns]);
                 let weights = Tensor::<2>::from_data(weights, &device);
                 x.clone().matmul(weights.transpose())
@@ -142,18 +170,36 @@ impl QuantizedLinear {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::halves::Half;
+    use super::super::matrix::Bits;
     use super::*;
     use burn::tensor::{Device, Distribution};
+
+    /// Weights in every way they are kept.
+    fn matrices(rows: usize, columns: usize, numbers: &[f32]) -> Vec<Matrix> {
+        let mut all = Vec::new();
+        for bits in [Bits::Eight, Bits::Four] {
+            let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
+            matrix.push_rows(numbers);
+            all.push(Matrix::Blocks(matrix));
+        }
+        for half in [Half::F16, Half::Bf16] {
+            let mut matrix = HalfMatrix::with_capacity(half, rows, columns);
+            matrix.push_rows(numbers);
+            all.push(Matrix::Halves(matrix));
+        }
+        all
+    }
 
     fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
         x.into_data().iter::<f32>().collect()
     }
 
     /// The same product with the weights written out.
-    fn plain(layer: &QuantizedLinear, x: Tensor<2>) -> Vec<f32> {
+    fn plain(layer: &PackedLinear, x: Tensor<2>) -> Vec<f32> {
         let matrix = layer.matrix();
         let mut weights = vec![0.0; matrix.rows() * matrix.columns()];
-        matrix.dequantize(0, &mut weights);
+        matrix.write_out(0, &mut weights);
         let weights = TensorData::new(weights, [matrix.rows(), matrix.columns()]);
         let weights = Tensor::<2>::from_data(weights, &x.device());
         let product = x.matmul(weights.transpose());
@@ -166,15 +212,14 @@ mod tests {
     #[test]
     fn products_are_those_of_the_weights_written_out() {
         let device = Device::flex();
-        for bits in [Bits::Eight, Bits::Four] {
-            for (rows, columns) in [(1, 1), (3, 64), (70, 65), (200, 200), (130, 896)] {
-                let random =
-                    |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-                let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
-                matrix.push_rows(&numbers(random([rows, columns])));
+        for (rows, columns) in [(1, 1), (3, 64), (70, 65), (200, 200), (130, 896)] {
+            let random =
+                |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+            for matrix in matrices(rows, columns, &numbers(random([rows, columns]))) {
+                assert_eq!((matrix.rows(), matrix.columns()), (rows, columns));
                 let bias = (rows % 2 == 0)
                     .then(|| Param::from_tensor(random([1, rows]).squeeze_dim::<1>(0)));
-                let layer = QuantizedLinear::new(matrix, bias);
+                let layer = PackedLinear::new(matrix, bias);
                 for vectors in [1, 2, FEW, FEW + 1, 40] {
                     let x = random([vectors, columns]);
                     let expected = plain(&layer, x.clone());
@@ -184,7 +229,8 @@ mod tests {
                     for (a, b) in found.iter().zip(&expected) {
                         assert!(
                             (a - b).abs() <= 2e-4 * size,
-                            "{bits:?} {vectors}: {a} for {b}"
+                            "{:?} {vectors}: {a} for {b}",
+                            layer.matrix()
                         );
                     }
                 }
@@ -195,12 +241,12 @@ mod tests {
     #[test]
     fn what_is_not_a_number_is_not_hidden() {
         let device = Device::flex();
-        let mut matrix = QuantizedMatrix::with_capacity(Bits::Four, 1, 64);
-        matrix.push_rows(&[1.0; 64]);
-        let layer = QuantizedLinear::new(matrix, None);
         let mut x = [1.0; 64];
         x[5] = f32::NAN;
         let x = Tensor::<2>::from_data(TensorData::new(x.to_vec(), [1, 64]), &device);
-        assert!(numbers(layer.forward(x))[0].is_nan());
+        for matrix in matrices(1, 64, &[1.0; 64]) {
+            let layer = PackedLinear::new(matrix, None);
+            assert!(numbers(layer.forward(x.clone()))[0].is_nan());
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::activations::Activations;
 use super::{BLOCK, PAIR};
 
 /// Rows that are worth another core.
-const ROWS_AT_ONCE: usize = 256;
+pub(super) const ROWS_AT_ONCE: usize = 256;
 
 /// Bits of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +159,23 @@ impl QuantizedMatrix {
 
     pub(crate) fn scales(&self) -> &[u16] {
         &self.scales
+    }
+
+    /// Products of rows from `first` on with vectors.
+    ///
+    /// - out: for each row one number for each vector
+    pub(super) fn multiply(&self, first: usize, vectors: &Activations, out: &mut [f32]) {
+        let bytes = self.bits.row_bytes(self.columns);
+        let blocks = Bits::row_scales(self.columns);
+        let codes = self.codes.get(first * bytes..).unwrap_or_default();
+        let scales = self.scales.get(first * blocks..).unwrap_or_default();
+        let steps = vectors.steps.chunks_exact(vectors.padded.max(1));
+        let of_steps = vectors.blocks.chunks_exact(blocks.max(1));
+        let count = steps.len();
+        for (index, (steps, of_steps)) in steps.zip(of_steps).enumerate() {
+            let out = out.get_mut(index..).unwrap_or_default();
+            super::kernel::multiply(self.bits, codes, scales, steps, of_steps, out, count);
+        }
     }
 
     /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left

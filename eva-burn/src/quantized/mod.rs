@@ -1,5 +1,6 @@
-//! Weights as small integers with a scale for each block: a quarter or an eighth of `f32`'s bytes.
+//! Weights in fewer bits than they are multiplied in, on the processor.
 //!
+//! As small integers with a scale for each block they take a quarter or an eighth of `f32`'s bytes.
 //! A row of a matrix is cut into blocks of [`BLOCK`] weights. A block keeps one scale in bf16 and its
 //! weights as multiples of it: 8 bits, -127 to 127, or 4 bits, -8 to 7. Decoding reads every weight
 //! once for each token, so that its speed is that of reading memory, and fewer bytes are faster.
@@ -7,16 +8,21 @@
 //! A product with few vectors (decoding) multiplies the integers as they are, by the vectors rounded
 //! to 16 bits. One with many (a prompt, pictures) is bound by arithmetic: there the weights are
 //! written out as `f32`, some rows at a time, for Burn's own product.
+//!
+//! Floats of 16 bits go the same way, where Burn's CPU backend would widen the whole matrix for each
+//! product.
 
 mod activations;
 mod convert;
+mod halves;
 mod kernel;
 mod layer;
 mod matrix;
 
 pub use convert::{ConvertError, Converted, convert};
 pub(crate) use convert::{scales_name, scheme};
-pub(crate) use layer::{QuantizedLinear, TILE_BYTES};
+pub(crate) use halves::{Half, HalfMatrix};
+pub(crate) use layer::{Matrix, PackedLinear, TILE_BYTES};
 pub(crate) use matrix::{Bits, QuantizedMatrix};
 
 /// Weights that share a scale.

@@ -9,6 +9,11 @@ pub enum TrainerError {
         "the model is on a device without gradients; load it, unquantized, on `device.autodiff()`"
     )]
     NoGradients,
+    /// The model's weights are packed in fewer bits than they are multiplied in.
+    #[error(
+        "the model was loaded for inference, with packed weights; load it on `device.autodiff()`"
+    )]
+    Packed,
     /// A setting of [`Optimisation`](super::Optimisation) makes no sense.
     #[error("`{key}` = {value}; expected {expected}")]
     Setting {

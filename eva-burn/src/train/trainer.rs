@@ -72,7 +72,7 @@ impl Trainer {
     /// at a time as there are cores, on a GPU one.
     ///
     /// # Errors
-    /// [`TrainerError`] for a device without gradients, or a setting that makes no sense.
+    /// [`TrainerError`] for a device without gradients, a packed model, or a setting that makes no sense.
     pub fn new(
         model: Qwen25Vl,
         config: ModelConfig,
@@ -83,6 +83,9 @@ impl Trainer {
         let device = model.device();
         if !device.is_autodiff() {
             return Err(TrainerError::NoGradients);
+        }
+        if model.is_packed() {
+            return Err(TrainerError::Packed);
         }
         let on_cpu = device.clone().without_autodiff() == Device::flex();
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -189,7 +192,8 @@ impl Trainer {
             // Leaves of its own: graphs that share a leaf are merged and run one after the other. Not by
             // `fork`, whose copies stay in the graph of the weight that they were made from: of one that
             // is not learnt for good, and each backward pass searches all of them.
-            let model = prepared(model.valid().train(), &self.optimisation);
+            let strategy = model.device().gradient_checkpointing_strategy();
+            let model = keeping(model.valid().train(), strategy.unwrap_or_default());
             let (loss, measured) = loss(&model, index);
             let value = loss.clone().into_scalar::<f32>().elem::<f64>();
             // No weight that is learnt had a part in it.
@@ -238,23 +242,30 @@ impl Trainer {
     }
 }
 
-/// With its way of keeping activations. It is a property of each parameter: moving a model to a device
-/// that has another one does not change it.
+/// With the way of keeping activations that is set.
 fn prepared(model: Qwen25Vl, optimisation: &Optimisation) -> Qwen25Vl {
-    struct Balanced;
-    impl ModuleMapper for Balanced {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let (id, weight, mapper) = param.consume();
-            let strategy = GradientCheckpointingStrategy::Balanced;
-            let weight = weight.with_gradient_checkpointing_strategy(strategy);
-            Param::from_mapped_value(id, weight, mapper)
-        }
-    }
     if optimisation.checkpoint_activations {
-        model.map(&mut Balanced)
+        keeping(model, GradientCheckpointingStrategy::Balanced)
     } else {
         model
     }
+}
+
+/// With a way of keeping activations. It is a property of each parameter: moving a model to a device that
+/// has another one does not change it.
+fn keeping(model: Qwen25Vl, strategy: GradientCheckpointingStrategy) -> Qwen25Vl {
+    struct Keeping(GradientCheckpointingStrategy);
+    impl ModuleMapper for Keeping {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, weight, mapper) = param.consume();
+            let weight = weight.with_gradient_checkpointing_strategy(self.0);
+            Param::from_mapped_value(id, weight, mapper)
+        }
+    }
+    if model.device().gradient_checkpointing_strategy() == Some(strategy) {
+        return model;
+    }
+    model.map(&mut Keeping(strategy))
 }
 
 #[cfg(test)]
@@ -262,16 +273,20 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::train::Schedule;
+    use crate::weights::Precision;
 
     #[test]
     fn a_step_keeps_the_way_of_keeping_activations() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/eva-tiny");
         let config = ModelConfig::load(dir.as_ref()).unwrap();
-        for (checkpoint_activations, expected) in [
-            (false, GradientCheckpointingStrategy::Disabled),
-            (true, GradientCheckpointingStrategy::Balanced),
+        let plain = Device::flex().autodiff();
+        let own = plain.clone().gradient_checkpointing();
+        for (device, checkpoint_activations, expected) in [
+            (&plain, false, GradientCheckpointingStrategy::Disabled),
+            (&plain, true, GradientCheckpointingStrategy::Balanced),
+            (&own, false, GradientCheckpointingStrategy::Balanced),
         ] {
-            let model = Qwen25Vl::random(&config, 1, &Device::flex().autodiff()).unwrap();
+            let model = Qwen25Vl::random(&config, 1, device).unwrap();
             let optimisation = Optimisation {
                 checkpoint_activations,
                 ..Optimisation::new(Schedule::new(1e-3, 0, 1))
@@ -285,6 +300,18 @@ mod tests {
             assert_eq!(updated.measured, [Some(expected); 2]);
             assert!(updated.gradient_norm > 0.0);
             assert_eq!(strategy(&trainer.model), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_packed_model_is_refused() {
+        let dir = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/eva-tiny"));
+        let config = ModelConfig::load(dir).unwrap();
+        let load = |precision| Qwen25Vl::load_as(&config, dir, &Device::flex(), precision).unwrap();
+        for precision in [Precision::Bf16, Precision::Int8] {
+            let optimisation = Optimisation::new(Schedule::new(1e-3, 0, 1));
+            let refused = Trainer::new(load(precision).train(), config.clone(), optimisation);
+            assert!(matches!(refused.err(), Some(TrainerError::Packed)));
         }
     }
 }

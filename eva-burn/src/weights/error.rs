@@ -84,9 +84,9 @@ pub enum WeightsError {
         /// What was asked for.
         precision: Precision,
     },
-    /// A quantized model or precision cannot be saved this way.
+    /// A packed model or a quantized precision cannot be saved this way.
     #[error(
-        "a model is saved in f32, f16 or bf16; quantize the directory that was saved, or keep the one that this model came from"
+        "a model that was loaded in f32 is saved in f32, f16 or bf16; quantize the directory that was saved, or keep the one that this model came from"
     )]
     Save,
     /// A tensor is stored in blocks of integers without their scales.

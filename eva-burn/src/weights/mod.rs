@@ -27,7 +27,7 @@ pub(crate) use save::write;
 
 use crate::config::read_json;
 use crate::projection::{Embedding, Projection};
-use crate::quantized::{self, Bits, QuantizedLinear, QuantizedMatrix};
+use crate::quantized::{self, Bits, Half, HalfMatrix, Matrix, PackedLinear, QuantizedMatrix};
 use shard::{Shard, Stored};
 
 /// How a tensor starts when it does not come from a file.
@@ -64,7 +64,7 @@ impl Weights {
         device: &Device,
         precision: Precision,
     ) -> Result<Self, WeightsError> {
-        if precision.is_quantized() && !takes_blocks(device) {
+        if precision.is_quantized() && !takes_packed(device) {
             return Err(WeightsError::Device { precision });
         }
         Ok(Self {
@@ -122,8 +122,8 @@ impl Weights {
         } else {
             None
         };
-        if let Some(matrix) = self.quantized(&weight, output, input, init_of(input))? {
-            return Ok(Projection::Quantized(QuantizedLinear::new(matrix, bias)));
+        if let Some(matrix) = self.packed(&weight, output, input, init_of(input))? {
+            return Ok(Projection::Packed(PackedLinear::new(matrix, bias)));
         }
         let weight = self.matrix(&weight, &[output, input], input)?;
         Ok(Projection::Dense(Linear {
@@ -140,14 +140,44 @@ impl Weights {
         columns: usize,
         init: Init,
     ) -> Result<Embedding, WeightsError> {
-        if let Some(matrix) = self.quantized(name, rows, columns, init)? {
-            return Ok(Embedding::Quantized(QuantizedLinear::new(matrix, None)));
+        if let Some(matrix) = self.packed(name, rows, columns, init)? {
+            return Ok(Embedding::Packed(PackedLinear::new(matrix, None)));
         }
         Ok(Embedding::dense(self.tensor(
             name,
             [rows, columns],
             init,
         )?))
+    }
+
+    /// A matrix in fewer bits than it is multiplied in; `None` when it is to be one of Burn's tensors.
+    fn packed(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+        init: Init,
+    ) -> Result<Option<Matrix>, WeightsError> {
+        if let Some(matrix) = self.quantized(name, rows, columns, init)? {
+            return Ok(Some(Matrix::Blocks(matrix)));
+        }
+        let Some(half) = self.half() else {
+            return Ok(None);
+        };
+        let mut matrix = HalfMatrix::with_capacity(half, rows, columns);
+        self.pieces(name, &[rows, columns], columns, init, |numbers| {
+            matrix.push_rows(numbers);
+        })?;
+        Ok(Some(Matrix::Halves(matrix)))
+    }
+
+    /// The 16 bits in which the processor keeps matrices; all else is `f32` beside them.
+    fn half(&self) -> Option<Half> {
+        match self.precision {
+            Precision::F16 if takes_packed(&self.device) => Some(Half::F16),
+            Precision::Bf16 if takes_packed(&self.device) => Some(Half::Bf16),
+            _ => None,
+        }
     }
 
     /// A matrix in blocks of integers: as the files hold it, or made while it is read; `None` when it
@@ -166,7 +196,7 @@ impl Weights {
         };
         if let Some(matrix) = stored {
             let fits = match self.precision {
-                Precision::F32 => takes_blocks(&self.device),
+                Precision::F32 => takes_packed(&self.device),
                 Precision::Bf16 | Precision::F16 => false,
                 Precision::Int8 | Precision::Int4 => wanted == Some(matrix.bits()),
             };
@@ -221,7 +251,12 @@ impl Weights {
         layout: Layout,
         init: Init,
     ) -> Result<Numbers, WeightsError> {
-        Ok(match self.precision {
+        let precision = match self.half() {
+            Some(_) => Precision::F32,
+            None => self.precision,
+        };
+        Ok(match precision {
+            // Beside packed matrices all is `f32`.
             Precision::F32 | Precision::Int8 | Precision::Int4 => {
                 Numbers::F32(self.gather(name, shape, columns, layout, init, |x| x)?)
             }
@@ -322,8 +357,8 @@ impl Weights {
     }
 }
 
-/// Whether blocks of integers are multiplied there: on the processor, and without gradients.
-fn takes_blocks(device: &Device) -> bool {
+/// Whether packed weights are multiplied there: on the processor, and without gradients.
+fn takes_packed(device: &Device) -> bool {
     *device == Device::flex() && !device.is_autodiff()
 }
 

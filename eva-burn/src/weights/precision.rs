@@ -4,8 +4,9 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 16 bits with the range of `f32` and 8 bits of mantissa: half the size. The published weights'.
+    /// On the CPU matrices are kept so, and all else is computed in `f32`.
     Bf16,
-    /// 16 bits with 11 bits of mantissa; numbers end at 65,504.
+    /// 16 bits with 11 bits of mantissa; numbers end at 65,504. On the CPU as [`Bf16`](Self::Bf16).
     F16,
     /// Exactly what was trained.
     #[default]

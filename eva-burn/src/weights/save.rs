@@ -14,15 +14,15 @@ use crate::model::Qwen25Vl;
 /// Writes `model.safetensors` into `dir`, with the checkpoint's names and layouts.
 ///
 /// # Errors
-/// [`WeightsError::Io`] when the file cannot be written, [`WeightsError::Save`] for a quantized model
-/// or precision: [`convert`](crate::quantized::convert) makes those from a saved directory.
+/// [`WeightsError::Io`] when the file cannot be written, [`WeightsError::Save`] for a [packed
+/// model](Qwen25Vl::is_packed) or a quantized precision: [`convert`](crate::quantized::convert) makes those from a saved directory.
 pub fn save(
     model: &Qwen25Vl,
     config: &ModelConfig,
     dir: &Path,
     precision: Precision,
 ) -> Result<(), WeightsError> {
-    if precision.is_quantized() || model.is_quantized() {
+    if precision.is_quantized() || model.is_packed() {
         return Err(WeightsError::Save);
     }
     write(

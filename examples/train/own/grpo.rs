@@ -19,7 +19,7 @@ use crate::{Failure, Stage};
 pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     let settings = &run.settings;
     let pairs = pairs(&settings.data)?;
-    let reference = run.model(&run.device)?;
+    let reference = run.reference()?;
     let judge = match &settings.grpo.judge {
         Some(dir) => BurnPolicy::load(dir, &run.device)?,
         None => policy(run, reference.clone())?,

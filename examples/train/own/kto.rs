@@ -25,7 +25,7 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     }
     let desirable = |sample: &Sample| sample.label == Some(Label::Desirable);
     let good = samples.iter().filter(|sample| desirable(sample)).count();
-    let reference = run.model(&run.device)?;
+    let reference = run.reference()?;
     let known = references(run, &reference, &samples)?;
     let loss = KtoConfig {
         beta: settings.kto.beta,

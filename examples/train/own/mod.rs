@@ -76,6 +76,14 @@ impl Run {
         )?)
     }
 
+    /// The same to compare with: computed as the model in training is, in the same precision, so that what
+    /// they differ by is what was learnt.
+    fn reference(&self) -> Result<Qwen25Vl, Failure> {
+        Ok(self
+            .model(&self.device.clone().autodiff())?
+            .without_gradients())
+    }
+
     /// Takes the steps of a stage and writes the model's directory.
     fn learn(
         &self,
