@@ -21,9 +21,9 @@ export OMP_NUM_THREADS=$threads
 ours=(cargo bench --quiet --locked -p eva-burn --bench train --)
 ours+=(--threads "$threads" --batch "$batch" --steps "$steps")
 {
-  # As few passes as there are threads, and twice as many smaller ones.
+  # As few passes as there are threads, and one for each conversation.
   "${ours[@]}" --shards "$threads"
-  "${ours[@]}" --shards $((2 * threads))
+  "${ours[@]}" --shards "$batch"
   "$python" scripts/bench_train.py step eva-burn/assets/eva-tiny --threads "$threads" --batch "$batch" \
     --steps "$steps"
   RAYON_NUM_THREADS=$threads cargo bench --quiet --locked -p eva-burn --bench rollout | tee "$out/rollout.json"

@@ -2,8 +2,8 @@
 //! numbers, in place, on all threads.
 //!
 //! Burn's CPU backend takes such a step as several operations, each on one thread with arrays of its
-//! own, and calls the C library's `expf` for one number at a time: a long prompt took a third longer
-//! that way (docs/hardware.md). Rows are computed alike whatever the number of threads, so results are
+//! own, and calls the C library's `expf` for one number at a time: a long prompt takes over a quarter
+//! longer that way (docs/hardware.md). Rows are computed alike whatever the number of threads, so results are
 //! the same to the bit. With gradients, and on every other device, Burn's own operations are used.
 
 mod kernel;
