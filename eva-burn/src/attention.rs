@@ -190,21 +190,6 @@ mod tests {
         reach: Reach,
         starts: &[usize],
     ) {
-        // Our own steps, and Burn's.
-        for device in [Device::flex(), Device::flex().autodiff()] {
-            compare_on(&device, heads, kv_heads, new, all, reach, starts);
-        }
-    }
-
-    fn compare_on(
-        device: &Device,
-        heads: usize,
-        kv_heads: usize,
-        new: usize,
-        all: usize,
-        reach: Reach,
-        starts: &[usize],
-    ) {
         let batch = starts.len();
         let shapes = [
             [batch, heads, new, WIDTH],
@@ -212,36 +197,39 @@ mod tests {
             [batch, kv_heads, all, WIDTH],
         ];
         let numbers: Vec<Vec<f32>> = (0..3).map(|at| values(shapes[at], at)).collect();
-        let [query, keys, mixed] = [0, 1, 2].map(|at: usize| {
-            Tensor::<4>::from_data(TensorData::new(numbers[at].clone(), shapes[at]), device)
-        });
         let mask: Vec<bool> = starts
             .iter()
             .flat_map(|start| (0..all).map(move |column| column < *start))
             .collect();
-        let mask = TensorData::new(mask, [batch, 1, 1, all]);
-        let padding = starts.iter().any(|start| *start > 0);
-        let padding = padding.then(|| Tensor::<4, Bool>::from_data(mask, device));
-        let ours = attend_padded(query, keys, mixed, reach, padding);
-        let ours: Vec<f32> = ours.try_into_vec_as().unwrap();
-        for (row, ours) in ours.chunks(WIDTH).enumerate() {
-            let (sequence, head, token) = (row / (heads * new), row / new % heads, row % new);
-            let shared = (sequence * kv_heads + head / (heads / kv_heads)) * all * WIDTH;
-            let query = &numbers[0][row * WIDTH..][..WIDTH];
-            let (keys, values) = (&numbers[1][shared..], &numbers[2][shared..]);
-            let (keys, values) = (&keys[..all * WIDTH], &values[..all * WIDTH]);
-            let last = match reach {
-                Reach::Everything => all,
-                Reach::Causal => all - new + token,
-            };
-            let expected = plain(query, keys, values, |at| {
-                at >= starts[sequence] && at <= last
+        // Our own steps, and Burn's.
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let [query, keys, mixed] = [0, 1, 2].map(|at: usize| {
+                Tensor::<4>::from_data(TensorData::new(numbers[at].clone(), shapes[at]), &device)
             });
-            for (ours, expected) in ours.iter().zip(&expected) {
-                assert!(
-                    (ours - expected).abs() < 1e-5,
-                    "{ours} for {expected}, row {row}"
-                );
+            let mask = TensorData::new(mask.clone(), [batch, 1, 1, all]);
+            let padding = starts.iter().any(|start| *start > 0);
+            let padding = padding.then(|| Tensor::<4, Bool>::from_data(mask, &device));
+            let ours = attend_padded(query, keys, mixed, reach, padding);
+            let ours: Vec<f32> = ours.try_into_vec_as().unwrap();
+            for (row, ours) in ours.chunks(WIDTH).enumerate() {
+                let (sequence, head, token) = (row / (heads * new), row / new % heads, row % new);
+                let shared = (sequence * kv_heads + head / (heads / kv_heads)) * all * WIDTH;
+                let query = &numbers[0][row * WIDTH..][..WIDTH];
+                let (keys, values) = (&numbers[1][shared..], &numbers[2][shared..]);
+                let (keys, values) = (&keys[..all * WIDTH], &values[..all * WIDTH]);
+                let last = match reach {
+                    Reach::Everything => all,
+                    Reach::Causal => all - new + token,
+                };
+                let expected = plain(query, keys, values, |at| {
+                    at >= starts[sequence] && at <= last
+                });
+                for (ours, expected) in ours.iter().zip(&expected) {
+                    assert!(
+                        (ours - expected).abs() < 1e-5,
+                        "{ours} for {expected}, row {row}"
+                    );
+                }
             }
         }
     }
