@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -92,8 +93,17 @@ fn a_seed_gives_the_same_weights_and_another_seed_others() {
             .iter()
             .all(|line| line["loss"].as_f64().unwrap() > 0.0)
     );
-    let curves = fs::read_to_string(dir.path().join("first/curves.svg")).unwrap();
-    assert!(curves.contains("loss"), "{curves}");
+    // A chart for each stage, with its title, axes and lines.
+    let curves = fs::File::open(dir.path().join("first/curves.png")).unwrap();
+    let curves = png::Decoder::new(std::io::BufReader::new(curves));
+    let mut curves = curves.read_info().unwrap();
+    let mut pixels = vec![0; curves.output_buffer_size().unwrap()];
+    let info = curves.next_frame(&mut pixels).unwrap();
+    assert_eq!((info.width, info.height), (960, 600));
+    for chart in pixels.chunks(pixels.len() / 2) {
+        let colours: HashSet<&[u8]> = chart.chunks(3).collect();
+        assert!(colours.len() > 20, "{} colours", colours.len());
+    }
 }
 
 #[test]

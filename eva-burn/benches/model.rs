@@ -19,6 +19,11 @@ use eva_burn::weights::Precision;
 use eva_burn::{Device, DeviceChoice, ModelConfig, Qwen25Vl};
 use eva_core::RgbImage;
 
+// As in the programs: the system's allocator gives the large buffers of a prompt back after each use and
+// gets them anew, zeroed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 struct Arguments {
     /// A model directory; `scripts/bench_model.py make` writes one with random weights

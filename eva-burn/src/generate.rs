@@ -25,6 +25,9 @@ pub enum GenerateError {
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
+    /// The thread of a [shared policy](crate::SharedPolicy) has panicked.
+    #[error("the model's thread has panicked, as it said above; load the model again")]
+    Gone,
     /// A picture could not be read.
     #[error(transparent)]
     Image(#[from] ImageError),

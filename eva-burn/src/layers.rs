@@ -8,6 +8,15 @@ use crate::cpu;
 use crate::projection::Projection;
 use crate::weights::{Init, Weights, WeightsError};
 
+/// What a block adds to what it was given.
+pub(crate) fn residual<const D: usize>(x: Tensor<D>, change: Tensor<D>) -> Tensor<D> {
+    if cpu::applies(&x) && cpu::applies(&change) {
+        cpu::added(x, change)
+    } else {
+        x + change
+    }
+}
+
 /// Root-mean-square normalisation with a learned scale.
 #[derive(Module, Debug)]
 pub(crate) struct RmsNorm {

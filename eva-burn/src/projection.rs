@@ -2,8 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
+use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::cpu;
 use crate::quantized::PackedLinear;
 
 /// A linear map.
@@ -21,7 +23,12 @@ impl Projection {
     /// - returned: `[.., output]`
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Dense(layer) => layer.forward(x),
+            Self::Dense(layer) => match &layer.bias {
+                Some(bias) if cpu::applies(&x) => {
+                    cpu::biased(linear(x, layer.weight.val(), None), bias.val())
+                }
+                _ => layer.forward(x),
+            },
             Self::Packed(layer) => layer.forward(x),
         }
     }

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use crate::attention::{Reach, attend_padded};
 use crate::cache::KvCache;
 use crate::config::TextConfig;
-use crate::layers::{RmsNorm, SwiGlu};
+use crate::layers::{RmsNorm, SwiGlu, residual};
 use crate::projection::{Embedding, Projection};
 use crate::rope::Rotary;
 use crate::weights::{Init, Weights, WeightsError};
@@ -117,11 +117,13 @@ impl DecoderLayer {
         rotary: &Rotary,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<3> {
-        let x = x.clone()
-            + self
-                .self_attn
-                .forward(self.input_layernorm.forward(x), rotary, cache);
-        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+        let attention =
+            (self.self_attn).forward(self.input_layernorm.forward(x.clone()), rotary, cache);
+        let x = residual(x, attention);
+        let change = self
+            .mlp
+            .forward(self.post_attention_layernorm.forward(x.clone()));
+        residual(x, change)
     }
 }
 

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::attention::{Reach, attend};
 use crate::config::VisionConfig;
 use crate::input::Grid;
-use crate::layers::{RmsNorm, SwiGlu};
+use crate::layers::{RmsNorm, SwiGlu, residual};
 use crate::projection::Projection;
 use crate::rope::{Rotary, vision_rotary};
 use crate::weights::{Weights, WeightsError};
@@ -159,8 +159,10 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<2>, rotary: &Rotary, groups: &Groups) -> Tensor<2> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x), rotary, groups);
-        x.clone() + self.mlp.forward(self.norm2.forward(x))
+        let attention = (self.attn).forward(self.norm1.forward(x.clone()), rotary, groups);
+        let x = residual(x, attention);
+        let change = self.mlp.forward(self.norm2.forward(x.clone()));
+        residual(x, change)
     }
 }
 

@@ -205,6 +205,64 @@ fn any_number_of_threads_makes_the_same_weights() {
 }
 
 #[test]
+fn shards_on_several_devices_make_the_same_weights() {
+    let course = Course::new();
+    let everything = Optimisation {
+        learn: Learn::Everything,
+        ..Optimisation::new(schedule())
+    };
+    for optimisation in [Optimisation::new(schedule()), everything, lora()] {
+        for stage in STAGES {
+            let learn = |others: &[Device]| {
+                let trainer = course.trainer(optimisation.clone());
+                let mut trainer = trainer.with_devices(others).unwrap();
+                course.learn(&mut trainer, stage, 3);
+                course.weights(&trainer.model())
+            };
+            let one = learn(&[]);
+            let flex = Device::flex();
+            let mirrored = std::slice::from_ref(&flex);
+            assert!(one == learn(mirrored), "{stage:?}");
+            assert!(one == learn(&[flex.clone(), flex.autodiff()]), "{stage:?}");
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn a_gpu_and_the_cpu_share_a_step() {
+    let course = Course::new();
+    for stage in STAGES {
+        let learn = |others: &[Device]| {
+            let trainer = course.trainer(schedule());
+            let mut trainer = trainer.with_devices(others).unwrap();
+            let efforts = course.learn(&mut trainer, stage, 1);
+            (efforts, course.weights(&trainer.model()))
+        };
+        let (alone, weights) = learn(&[]);
+        let (shared, others) = learn(&[common::gpu()]);
+        for (alone, shared) in alone.iter().zip(&shared) {
+            let (alone, shared) = (alone.gradient_norm, shared.gradient_norm);
+            let off = (alone - shared).abs() / alone;
+            assert!(off < 1e-4, "{stage:?}: norms {alone} and {shared}");
+        }
+        // Sums are in another order there: the same bits throughout would mean that nothing was
+        // computed on it.
+        assert!(weights != others, "{stage:?}: the GPU had no part in it");
+        for (name, weight) in weights {
+            // Scores do not change by what all keys have in common: its gradient is rounding alone, which
+            // the optimizer takes for a direction.
+            if name.ends_with("k_proj.bias") {
+                continue;
+            }
+            let numbers =
+                |bits: &[u32]| -> Vec<f32> { bits.iter().copied().map(f32::from_bits).collect() };
+            common::assert_close(&name, &numbers(&others[&name]), &numbers(&weight), 1e-3);
+        }
+    }
+}
+
+#[test]
 fn half_a_checkpoint_is_passed_over_and_replaced() {
     let course = Course::new();
     let dir = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@
 //!
 //! The exit status is 0 with an answer, 2 for bad usage, and 1 for everything else.
 
+#[path = "../shared/allocator.rs"]
+mod allocator;
 mod arguments;
 mod display;
 mod dry;

@@ -124,7 +124,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) limit: Option<usize>,
 
-    /// Runs at once; each has a policy of its own, hence its own copy of a model in memory
+    /// Runs at once; what they ask of a model at the same time it continues together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
 

@@ -10,8 +10,10 @@
 //! else.
 #![forbid(unsafe_code)]
 
+#[path = "../shared/allocator.rs"]
+mod allocator;
 mod arguments;
-#[path = "../evaluate/exit.rs"]
+#[path = "../shared/exit.rs"]
 mod exit;
 #[path = "../evaluate/footage.rs"]
 mod footage;

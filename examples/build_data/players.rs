@@ -65,7 +65,7 @@ impl Players {
             ),
         };
         Ok(Self {
-            equipment: Equipment::new(named, &common.model, footage.clone())?,
+            equipment: Equipment::new(named, &common.model, common.concurrency, footage.clone())?,
             script,
             sampling: (temperature > 0.0).then_some((temperature, common.seed)),
         })
@@ -145,6 +145,7 @@ impl Setup for Players {
     fn prepare(&self, player: &mut Player, item: &Item) -> Result<(), EquipmentError> {
         match player {
             Player::Named(policy) => {
+                self.equipment.prepare(policy, item)?;
                 if let (AnyPolicy::Burn(model), Some((temperature, seed))) =
                     (&mut *policy, self.sampling)
                 {
@@ -156,7 +157,7 @@ impl Setup for Players {
                         seed: seed.rotate_left(32) ^ item.index,
                     });
                 }
-                self.equipment.prepare(policy, item)
+                Ok(())
             }
             Player::Script(script) => {
                 script.announced = true;

@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "uniform:N[:RESIZE]")]
     pub(crate) baseline: Option<Uniform>,
 
-    /// Items at once; each has a policy of its own, hence its own copy of a model in memory
+    /// Items at once; what they ask of a model at the same time it continues together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
 

@@ -4,7 +4,7 @@ use eva::benchmark::Benchmark;
 use eva::evaluate::Summary;
 use plotters::prelude::*;
 
-use crate::Failure;
+use crate::{Failure, font};
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (800, 500);
@@ -56,6 +56,7 @@ pub(crate) fn draw(
     let most = points.iter().map(|point| point.tokens).fold(1.0, f64::max);
     let title = benchmark.map_or("Accuracy and visual tokens", |known| known.name);
 
+    font::register()?;
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();

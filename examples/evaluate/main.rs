@@ -12,9 +12,14 @@
 //! everything else.
 #![forbid(unsafe_code)]
 
+#[path = "../shared/allocator.rs"]
+mod allocator;
 mod arguments;
 mod chart;
+#[path = "../shared/exit.rs"]
 mod exit;
+#[path = "../shared/font.rs"]
+mod font;
 mod footage;
 #[cfg(feature = "hub")]
 #[path = "../shared/hub.rs"]
@@ -111,7 +116,12 @@ fn evaluate(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     if arguments.save_trajectories {
         evaluation = evaluation.with_trajectories();
     }
-    let equipment = Equipment::new(&arguments.policy, &arguments.model, footage)?;
+    let equipment = Equipment::new(
+        &arguments.policy,
+        &arguments.model,
+        arguments.concurrency,
+        footage,
+    )?;
     let mut scorer = Scorer::new();
     for record in results.records()? {
         scorer.add(&record?);

@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use eva::benchmark::{Item, VideoMissing, WorldTask};
 use eva::burn::weights::Precision;
-use eva::burn::{BurnPolicy, Device, DeviceChoice, GenerateError, LoadError};
+use eva::burn::{BurnPolicy, Device, DeviceChoice, GenerateError, LoadError, SharedPolicy};
 use eva::core::{Abort, Message, Policy, RgbImage, Usage};
 use eva::evaluate::Setup;
 use eva::gst::GstError;
@@ -158,7 +158,7 @@ impl ModelArguments {
 
 /// A policy at work.
 pub(crate) enum AnyPolicy {
-    Burn(Box<BurnPolicy>),
+    Burn(Box<SharedPolicy<RgbImage>>),
     /// For the item at hand.
     Expert(Option<Box<Expert>>),
     #[cfg(feature = "remote")]
@@ -200,6 +200,9 @@ pub(crate) struct Equipment {
     policy: PolicyChoice,
     device: Device,
     precision: Precision,
+    /// The model that all workers share, once one has asked for it.
+    model: Mutex<Option<SharedPolicy<RgbImage>>>,
+    workers: usize,
     footage: Arc<Footage>,
     /// The server that all workers share, if the model is on one.
     #[cfg(feature = "remote")]
@@ -226,18 +229,24 @@ pub(crate) enum EquipmentError {
     NotAWorld(u64),
     #[error(transparent)]
     Open(#[from] GstError),
+    #[error("the system gives the model no thread: {0}; lower the concurrency")]
+    Thread(io::Error),
 }
 
 impl Equipment {
+    /// - workers: how many will ask for a policy
     pub(crate) fn new(
         policy: &PolicyChoice,
         model: &ModelArguments,
+        workers: usize,
         footage: impl Into<Arc<Footage>>,
     ) -> Result<Self, Failure> {
         Ok(Self {
             policy: policy.clone(),
             device: model.device.open()?,
             precision: model.precision,
+            model: Mutex::default(),
+            workers,
             footage: footage.into(),
             #[cfg(feature = "remote")]
             remote: match policy {
@@ -250,26 +259,41 @@ impl Equipment {
     }
 }
 
-impl Setup for Equipment {
-    type Source = Source;
-    type Policy = AnyPolicy;
-    type Error = EquipmentError;
-
-    fn policy(&self) -> Result<AnyPolicy, EquipmentError> {
-        let model = match &self.policy {
-            PolicyChoice::Expert => return Ok(AnyPolicy::Expert(None)),
-            #[cfg(feature = "remote")]
-            PolicyChoice::Remote(_) => {
-                let shared = self.remote.clone().ok_or(EquipmentError::NoServer)?;
-                return Ok(AnyPolicy::Remote(Box::new(shared)));
-            }
+impl Equipment {
+    /// The model in memory, or a new one where the other is gone.
+    fn model(&self) -> Result<SharedPolicy<RgbImage>, EquipmentError> {
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = model.as_ref().filter(|shared| !shared.is_gone()) {
+            return Ok(shared.clone());
+        }
+        let loaded = match &self.policy {
             PolicyChoice::Tiny => BurnPolicy::tiny(&self.device)?,
             other => {
                 let dir = other.dir().ok_or(EquipmentError::NotFetched)?;
                 BurnPolicy::load_as(dir, &self.device, self.precision)?
             }
         };
-        Ok(AnyPolicy::Burn(Box::new(model)))
+        let loaded = loaded.with_kept_conversations(self.workers);
+        let shared = loaded.share().map_err(EquipmentError::Thread)?;
+        Ok(model.insert(shared).clone())
+    }
+}
+
+impl Setup for Equipment {
+    type Source = Source;
+    type Policy = AnyPolicy;
+    type Error = EquipmentError;
+
+    fn policy(&self) -> Result<AnyPolicy, EquipmentError> {
+        Ok(match &self.policy {
+            PolicyChoice::Expert => AnyPolicy::Expert(None),
+            #[cfg(feature = "remote")]
+            PolicyChoice::Remote(_) => {
+                let shared = self.remote.clone().ok_or(EquipmentError::NoServer)?;
+                AnyPolicy::Remote(Box::new(shared))
+            }
+            _ => AnyPolicy::Burn(Box::new(self.model()?)),
+        })
     }
 
     fn source(&self, item: &Item) -> Result<Source, EquipmentError> {
@@ -277,10 +301,14 @@ impl Setup for Equipment {
     }
 
     fn prepare(&self, policy: &mut AnyPolicy, item: &Item) -> Result<(), EquipmentError> {
-        if let AnyPolicy::Expert(expert) = policy {
-            let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
-            let world = Arc::new(World::new(task.seed));
-            *expert = Some(Box::new(Expert::new(world, task.question)));
+        match policy {
+            AnyPolicy::Expert(expert) => {
+                let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
+                let world = Arc::new(World::new(task.seed));
+                *expert = Some(Box::new(Expert::new(world, task.question)));
+            }
+            AnyPolicy::Burn(model) if model.is_gone() => **model = self.model()?,
+            _ => {}
         }
         Ok(())
     }

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use eva::train::Line;
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::Failure;
+use crate::{Failure, font};
 
 /// Width and height of one stage's chart in pixels.
 const SIZE: (u32, u32) = (960, 300);
@@ -26,7 +27,7 @@ const APART: [&str; 9] = [
 
 type Series = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// Draws `curves.svg` from `metrics.jsonl` in the folder of a run: a chart for each stage, with its
+/// Draws `curves.png` from `metrics.jsonl` in the folder of a run: a chart for each stage, with its
 /// loss, rewards and shares over its steps.
 pub(crate) fn draw(folder: &Path) -> Result<(), Failure> {
     let Ok(text) = fs::read_to_string(folder.join("metrics.jsonl")) else {
@@ -55,23 +56,27 @@ pub(crate) fn draw(folder: &Path) -> Result<(), Failure> {
     if stages.is_empty() {
         return Ok(());
     }
-    let mut svg = String::new();
+    font::register()?;
+    let (width, height) = (SIZE.0, SIZE.1 * stages.len() as u32);
+    let mut pixels = vec![0; width as usize * height as usize * 3];
     {
-        let (width, height) = SIZE;
-        let root = SVGBackend::with_string(&mut svg, (width, height * stages.len() as u32))
-            .into_drawing_area();
+        let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         root.fill(&WHITE)?;
         for (area, (stage, series)) in root.split_evenly((stages.len(), 1)).iter().zip(&stages) {
             chart(area, stage, series)?;
         }
         root.present()?;
     }
-    fs::write(folder.join("curves.svg"), svg)?;
+    let mut file = Vec::new();
+    let mut png = png::Encoder::new(&mut file, width, height);
+    png.set_color(png::ColorType::Rgb);
+    png.write_header()?.write_image_data(&pixels)?;
+    fs::write(folder.join("curves.png"), file)?;
     Ok(())
 }
 
 fn chart(
-    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    area: &DrawingArea<BitMapBackend<'_>, Shift>,
     stage: &str,
     series: &Series,
 ) -> Result<(), Failure> {

@@ -13,9 +13,13 @@
 //! A stage that was stopped or killed goes on where it was. With `--config`, `sft`, `kto` and `grpo` train
 //! a model directory of one's own on data of one's own (docs/training.md).
 
+#[path = "../shared/allocator.rs"]
+mod allocator;
 mod curves;
-#[path = "../evaluate/exit.rs"]
+#[path = "../shared/exit.rs"]
 mod exit;
+#[path = "../shared/font.rs"]
+mod font;
 #[cfg(all(feature = "data", feature = "gst"))]
 mod own;
 mod worlds;
@@ -25,11 +29,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use eva_burn::DeviceChoice;
-
-// Many short-lived tensors on several threads: measured 8% faster than the system's allocator on
-// one thread, more on two.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Any stage's error, with what it was about.
 type Failure = Box<dyn std::error::Error>;
@@ -83,7 +82,7 @@ struct Arguments {
     /// Seed of the weights and of the order of the data.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The folder of the run: a model directory for each stage, metrics.jsonl, report.json, curves.svg.
+    /// The folder of the run: a model directory for each stage, metrics.jsonl, report.json, curves.png.
     #[arg(long, default_value = "runs/tiny")]
     out: PathBuf,
     /// Steps of first sight.

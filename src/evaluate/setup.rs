@@ -18,7 +18,8 @@ pub trait Setup: Sync {
     /// Why a policy or a source can't be made.
     type Error: Error + Send;
 
-    /// A policy, once for each worker, and again after one that panicked.
+    /// A policy, once for each worker, and again after one that panicked. A model that all of them use is
+    /// loaded once and cloned ([`BurnPolicy::share`](eva_burn::BurnPolicy::share)).
     ///
     /// # Errors
     /// Ends the evaluation: without a policy nothing can be answered.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use eva_burn::train::{CheckpointError, Optimisation, Trainer};
-use eva_burn::{ModelConfig, Qwen25Vl};
+use eva_burn::{Device, ModelConfig, Qwen25Vl};
 use serde::{Deserialize, Serialize};
 
 use super::{Measures, TrainError};
@@ -40,8 +40,10 @@ pub struct Beginning {
     pub config: ModelConfig,
     /// How it is fitted; its schedule says how many steps there are.
     pub optimisation: Optimisation,
-    /// Shards that are worked on at a time; 0 for what the device suits.
+    /// Shards that are worked on at a time on each device; 0 for what the model's device suits.
     pub threads: usize,
+    /// Further devices that shards are spread over ([`Trainer::with_devices`]).
+    pub devices: Vec<Device>,
 }
 
 /// A line of `metrics.jsonl`: means over the steps since the line before.
@@ -158,6 +160,7 @@ impl Course<'_> {
             config,
             optimisation,
             threads,
+            devices,
         } = beginning;
         let folder = self.checkpoint();
         let resumed = Trainer::resume(&folder, model.clone(), config.clone(), optimisation.clone());
@@ -169,10 +172,11 @@ impl Course<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        match threads {
-            0 => Ok((trainer, position)),
-            threads => Ok((trainer.with_threads(threads)?, position)),
-        }
+        let trainer = match threads {
+            0 => trainer,
+            threads => trainer.with_threads(threads)?,
+        };
+        Ok((trainer.with_devices(&devices)?, position))
     }
 
     fn save(&self, trainer: &Trainer, seconds: f64) -> Result<(), TrainError> {

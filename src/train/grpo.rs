@@ -95,10 +95,13 @@ impl Grpo {
         }
         // Alike in length, so that little is padded.
         lessons.sort_by_key(|lesson| Reverse(lesson.example.tokens.len()));
-        let now = trainer.model();
+        let (now, reference) = (
+            trainer.replicas(&trainer.model()),
+            trainer.replicas(reference),
+        );
         let parts: Vec<&[Lesson]> = lessons.chunks(self.shard.max(1)).collect();
         let shards = trainer.parallel(parts.len(), |part| {
-            shard(parts[part], &now, reference, encoder)
+            shard(parts[part], now.of(part), reference.of(part), encoder)
         });
         for _ in 0..self.epochs.max(1) {
             let report = trainer.grpo(&shards, &self.loss)?;

@@ -62,7 +62,10 @@ impl Kto {
         // Alike in length, so that little is padded.
         pairs.sort_by_key(|pair| pair.own.example.tokens.len());
         let parts: Vec<&[Pair]> = pairs.chunks(self.shard.max(1)).collect();
-        let shards = trainer.parallel(parts.len(), |part| shard(parts[part], reference, encoder));
+        let reference = trainer.replicas(reference);
+        let shards = trainer.parallel(parts.len(), |part| {
+            shard(parts[part], reference.of(part), encoder)
+        });
         let report = trainer.kto(&shards, &self.loss)?;
         measures.effort(&report.effort);
         measures.add("loss", report.loss);

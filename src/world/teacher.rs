@@ -53,13 +53,16 @@ impl Flaw {
         }
     }
 
-    /// Whether a judge of evidence and thrift minds. A failed zoom that is made good is no fault, and
-    /// a sparse count is cheap and looks sound: only its outcome tells.
+    /// Whether a judge of evidence and thrift minds: all but a failed zoom, which is made good.
     #[must_use]
     pub const fn undesirable(self) -> bool {
         match self {
-            Self::NeedlessScan | Self::DenseScan | Self::Guess | Self::Oversharp => true,
-            Self::FailedZoom | Self::SparseCount => false,
+            Self::NeedlessScan
+            | Self::DenseScan
+            | Self::Guess
+            | Self::Oversharp
+            | Self::SparseCount => true,
+            Self::FailedZoom => false,
         }
     }
 }

@@ -47,6 +47,14 @@ pub(super) fn norm(rows: &mut [f32], weight: &[f32], epsilon: f32) {
     }
 }
 
+/// `sum + other` in the place of `sum`.
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
+pub(super) fn add(sum: &mut [f32], other: &[f32]) {
+    for (sum, other) in sum.iter_mut().zip(other) {
+        *sum += other;
+    }
+}
+
 /// `silu(gate) * up` in the place of `gate`.
 #[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
 pub(super) fn gate(gate: &mut [f32], up: &[f32]) {

@@ -35,6 +35,29 @@ pub(crate) fn normed<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f
     })
 }
 
+/// `x + y`, in the place of `y`.
+pub(crate) fn added<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
+    let x = x.into_data();
+    let x = numbers(&x);
+    changed(y, |y| {
+        each(y, 1, |first, y| kernel::add(y, &x[first..first + y.len()]));
+    })
+}
+
+/// Rows as long as `bias`, plus it.
+pub(crate) fn biased<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
+    let bias = bias.into_data();
+    let bias = numbers(&bias);
+    let width = bias.len().max(1);
+    changed(x, |x| {
+        each(x, width, |_, rows| {
+            for row in rows.chunks_exact_mut(width) {
+                kernel::add(row, bias);
+            }
+        });
+    })
+}
+
 /// `silu(gate) * up`, number by number.
 pub(crate) fn gated<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     let up = up.into_data();
@@ -200,6 +223,15 @@ mod tests {
     }
 
     #[test]
+    fn sums_are_burns() {
+        for rows in ROWS {
+            let (x, y, bias) = (random([rows, 33]), random([rows, 33]), random([33]));
+            close(added(x.clone(), y.clone()), x.clone() + y);
+            close(biased(x.clone(), bias.clone()), x + bias.unsqueeze());
+        }
+    }
+
+    #[test]
     fn gates_are_burns() {
         for rows in ROWS {
             let (gate, up) = (random([rows, 33]), random([rows, 33]));
@@ -228,6 +260,8 @@ mod tests {
         let x = random([3, 40]);
         let before = vector(x.clone());
         drop(gated(x.clone(), x.clone()));
+        drop(added(x.clone(), x.clone()));
+        drop(biased(x.clone(), random([40])));
         drop(normed(x.clone(), random([40]), 1e-6));
         assert_eq!(vector(x), before);
     }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, ElementConversion, GradientCheckpointingStrategy, Ten
 
 use super::optimizer::Optimizer;
 use super::workers::Workers;
-use super::{Batch, Learn, Optimisation, TrainerError, adapters};
+use super::{Batch, Learn, Optimisation, Replicas, TrainerError, adapters};
 use crate::config::ModelConfig;
 use crate::model::Qwen25Vl;
 
@@ -38,6 +38,7 @@ pub struct Effort {
 /// A step takes any number of shards of one batch: each is a forward and a backward pass of its own,
 /// several at a time on [threads](Self::with_threads), and their gradients are added in their order.
 /// So a batch larger than memory is several shards, and the number of threads changes no weight.
+/// They can be spread over [several devices](Self::with_devices).
 pub struct Trainer {
     pub(super) model: Qwen25Vl,
     pub(super) config: ModelConfig,
@@ -45,6 +46,9 @@ pub struct Trainer {
     pub(super) optimizer: Optimizer,
     pub(super) step: usize,
     workers: Workers,
+    /// Those beside the model's own.
+    others: Vec<Device>,
+    threads: usize,
 }
 
 /// What the shards of a step made.
@@ -89,6 +93,7 @@ impl Trainer {
         }
         let on_cpu = device.clone().without_autodiff() == Device::flex();
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let threads = if on_cpu { cores } else { 1 };
         let model = match optimisation.learn {
             Learn::Decoder | Learn::Everything => model,
             Learn::Lora(lora) => adapters::attach(model, &lora),
@@ -99,16 +104,35 @@ impl Trainer {
             optimizer: Optimizer::new(&optimisation),
             optimisation,
             step: 0,
-            workers: Workers::new(if on_cpu { cores } else { 1 })?,
+            workers: Workers::new(threads, 1)?,
+            others: Vec::new(),
+            threads,
         })
     }
 
-    /// Works on so many shards at a time, at least 1. More need more memory; the weights are the same.
+    /// Works on so many shards at a time on each device, at least 1. More need more memory; the weights
+    /// are the same.
     ///
     /// # Errors
     /// [`TrainerError::Threads`] when the system gives no more.
     pub fn with_threads(mut self, threads: usize) -> Result<Self, TrainerError> {
-        self.workers = Workers::new(threads)?;
+        self.workers = Workers::new(threads, 1 + self.others.len())?;
+        self.threads = threads;
+        Ok(self)
+    }
+
+    /// Spreads the shards of a step over the model's own device and these: the first to its own, the
+    /// next to the first of these, and so on in turn. Before each step the weights go to all of them and
+    /// after it the gradients come back, to be added and applied on the model's own device. So two
+    /// devices of one kind take the steps that one takes with the same shards, in half the time but for
+    /// the copies.
+    ///
+    /// # Errors
+    /// [`TrainerError::Threads`] when the system gives no more threads.
+    pub fn with_devices(mut self, others: &[Device]) -> Result<Self, TrainerError> {
+        self.workers = Workers::new(self.threads, 1 + others.len())?;
+        let plain = others.iter().cloned().map(Device::without_autodiff);
+        self.others = plain.collect();
         Ok(self)
     }
 
@@ -144,16 +168,15 @@ impl Trainer {
     /// One supervised step over the shards of a batch; the gradient is that of the mean loss over all
     /// targets, whatever their split.
     pub fn sft(&mut self, shards: &[Batch]) -> StepReport {
-        let eyes = self.eyes();
         let total: usize = shards.iter().map(Batch::targets).sum();
         let config = self.config.clone();
         // A shard without targets has no gradient.
         let taught: Vec<usize> = (0..shards.len())
             .filter(|index| shards[*index].targets() > 0)
             .collect();
-        let updated = self.update(taught.len(), |model, index| {
+        let updated = self.update(taught.len(), |model, eyes, index| {
             let shard = &shards[taught[index]];
-            let scored = shard.score(model, eyes.as_ref().unwrap_or(model), &config);
+            let scored = shard.score(model, eyes, &config);
             let share = shard.targets() as f64 / total as f64;
             (scored.loss.mul_scalar(share), scored.right)
         });
@@ -169,22 +192,54 @@ impl Trainer {
         }
     }
 
-    /// What sees the pictures: the same weights without gradients, or, where the vision tower is
-    /// learnt, the model in training itself (`None`).
-    pub(super) fn eyes(&self) -> Option<Qwen25Vl> {
+    /// What sees the pictures of a shard: the same weights without gradients, or, where the vision tower
+    /// is learnt, the model in training itself.
+    fn eyes<'m>(&self, plain: &'m Qwen25Vl, training: &'m Qwen25Vl) -> &'m Qwen25Vl {
         match self.optimisation.learn {
-            Learn::Decoder | Learn::Lora(_) => Some(self.model.valid()),
-            Learn::Everything => None,
+            Learn::Decoder | Learn::Lora(_) => plain,
+            Learn::Everything => training,
         }
     }
 
+    /// A model without gradients on each device that shards are spread over.
+    #[must_use]
+    pub fn replicas(&self, model: &Qwen25Vl) -> Replicas {
+        Replicas::new(model, &self.others)
+    }
+
     /// A step on the sum of `count` losses.
+    ///
+    /// - loss: of the shard of a number, by the model in training and the one that sees its pictures
     pub(super) fn update<M: Send>(
         &mut self,
         count: usize,
-        loss: impl Fn(&Qwen25Vl, usize) -> (Tensor<1>, M) + Sync,
+        loss: impl Fn(&Qwen25Vl, &Qwen25Vl, usize) -> (Tensor<1>, M) + Sync,
     ) -> Updated<M> {
-        let model = self.model.clone();
+        let (gradients, loss, measured) = self.gradients(count, loss);
+        let rate = self.optimisation.schedule.rate(self.step);
+        let (optimizer, before) = (&mut self.optimizer, self.model.clone());
+        // On one thread, so that the norm is the same sum on any machine.
+        let (model, gradient_norm) = self.workers.one(|| optimizer.step(rate, before, gradients));
+        self.model = model;
+        self.step += 1;
+        Updated {
+            loss,
+            measured,
+            gradient_norm,
+            rate,
+        }
+    }
+
+    /// The gradient of the sum of `count` losses, that sum, and what was measured beside.
+    fn gradients<M: Send>(
+        &self,
+        count: usize,
+        loss: impl Fn(&Qwen25Vl, &Qwen25Vl, usize) -> (Tensor<1>, M) + Sync,
+    ) -> (GradientsParams, f64, Vec<M>) {
+        let model = &self.model;
+        let home = model.device().without_autodiff();
+        let strategy = model.device().gradient_checkpointing_strategy();
+        let replicas = self.replicas(&model.valid());
         let mut total = 0.0;
         let mut measured = Vec::with_capacity(count);
         let mut gradients = GradientsAccumulator::new();
@@ -192,41 +247,34 @@ impl Trainer {
             // Leaves of its own: graphs that share a leaf are merged and run one after the other. Not by
             // `fork`, whose copies stay in the graph of the weight that they were made from: of one that
             // is not learnt for good, and each backward pass searches all of them.
-            let strategy = model.device().gradient_checkpointing_strategy();
-            let model = keeping(model.valid().train(), strategy.unwrap_or_default());
-            let (loss, measured) = loss(&model, index);
+            let plain = replicas.of(index);
+            let model = keeping(plain.clone().train(), strategy.unwrap_or_default());
+            let (loss, measured) = loss(&model, self.eyes(plain, &model), index);
             let value = loss.clone().into_scalar::<f32>().elem::<f64>();
             // No weight that is learnt had a part in it.
             let gradients = if loss.is_tracked() {
-                GradientsParams::from_grads(loss.backward(), &model)
+                let gradients = GradientsParams::from_grads(loss.backward(), &model);
+                if plain.device() == home {
+                    gradients
+                } else {
+                    gradients.to_device(&home, &model)
+                }
             } else {
                 GradientsParams::new()
             };
             (gradients, value, measured)
         };
         self.workers.each(count, work, |(gradient, loss, other)| {
-            gradients.accumulate(&model, gradient);
+            gradients.accumulate(model, gradient);
             total += loss;
             measured.push(other);
         });
-        let rate = self.optimisation.schedule.rate(self.step);
-        let (optimizer, before) = (&mut self.optimizer, self.model.clone());
-        drop(model);
-        let gradients = gradients.grads();
-        // On one thread, so that the norm is the same sum on any machine.
-        let (model, gradient_norm) = self.workers.one(|| optimizer.step(rate, before, gradients));
-        self.model = model;
-        self.step += 1;
-        Updated {
-            loss: total,
-            measured,
-            gradient_norm,
-            rate,
-        }
+        (gradients.grads(), total, measured)
     }
 
     /// Runs `work` for 0 to `count`, several at a time, each on a thread of its own: for passes beside a
-    /// step, such as those of a reference model. The results come in that order.
+    /// step, such as those of a reference model, of which [`replicas`](Self::replicas) are on the
+    /// devices that these threads are for. The results come in that order.
     pub fn parallel<M: Send>(&self, count: usize, work: impl Fn(usize) -> M + Sync) -> Vec<M> {
         self.workers.map(count, work)
     }
@@ -293,7 +341,7 @@ mod tests {
             };
             let mut trainer = Trainer::new(model, config.clone(), optimisation).unwrap();
             let strategy = |model: &Qwen25Vl| model.device().gradient_checkpointing_strategy();
-            let updated = trainer.update(2, |model, _| {
+            let updated = trainer.update(2, |model, _, _| {
                 let embeddings = model.embed(&[&[1, 2, 3]], None, &config);
                 (embeddings.square().sum(), strategy(model))
             });

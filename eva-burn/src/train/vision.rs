@@ -30,7 +30,7 @@ impl Trainer {
         let taught: Vec<usize> = (0..shards.len())
             .filter(|index| !shards[*index].labels.is_empty())
             .collect();
-        let updated = self.update(taught.len(), |model, index| {
+        let updated = self.update(taught.len(), |model, _, index| {
             let shard = &shards[taught[index]];
             let device = model.device();
             let indices = |values: Vec<i32>| {

@@ -11,7 +11,13 @@ use super::TrainerError;
 /// Threads, each in a pool of its own: small products do not scale over threads, whole shards do. The
 /// backend splits its work over the pool it runs in, so a pool of one keeps a shard on its thread,
 /// and its sums in the same order whatever the number of threads.
-pub(super) struct Workers(Vec<ThreadPool>);
+///
+/// Each thread works for one of so many devices, and the device of a piece of work follows from its
+/// number alone.
+pub(super) struct Workers {
+    pools: Vec<ThreadPool>,
+    devices: usize,
+}
 
 /// Results that wait for those before them.
 struct Waiting<M, S> {
@@ -21,11 +27,19 @@ struct Waiting<M, S> {
 }
 
 impl Workers {
-    pub(super) fn new(threads: usize) -> Result<Self, TrainerError> {
+    /// So many threads for each of so many devices.
+    pub(super) fn new(threads: usize, devices: usize) -> Result<Self, TrainerError> {
+        let (threads, devices) = (threads.max(1), devices.max(1));
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
-        let pools = (0..threads.max(1)).map(pool).collect::<Result<_, _>>();
+        let pools = (0..threads.saturating_mul(devices)).map(pool);
+        let pools = pools.collect::<Result<_, _>>();
         let pools = pools.map_err(|source| TrainerError::Threads { threads, source })?;
-        Ok(Self(pools))
+        Ok(Self { pools, devices })
+    }
+
+    /// The number of the device that works on the piece of this number.
+    pub(super) fn device(&self, index: usize) -> usize {
+        index % self.devices
     }
 
     /// Runs `work` for 0 to `count` and hands its results to `sink` in that order, each as soon as
@@ -36,15 +50,16 @@ impl Workers {
         work: impl Fn(usize) -> M + Sync,
         sink: impl FnMut(M) + Send,
     ) {
-        let next = AtomicUsize::new(0);
+        // Of each device the next piece.
+        let next: Vec<AtomicUsize> = (0..self.devices).map(AtomicUsize::new).collect();
         let waiting = Mutex::new(Waiting {
             next: 0,
             done: BTreeMap::new(),
             sink,
         });
-        let labour = || {
+        let labour = |device: usize| {
             loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
+                let index = next[device].fetch_add(self.devices, Ordering::Relaxed);
                 if index >= count {
                     break;
                 }
@@ -60,9 +75,12 @@ impl Workers {
         };
         std::thread::scope(|scope| {
             let labour = &labour;
-            let workers = self.0.iter().take(count);
+            let workers = self.pools.iter().take(count).enumerate();
             let workers: Vec<_> = workers
-                .map(|pool| scope.spawn(move || pool.install(labour)))
+                .map(|(number, pool)| {
+                    let device = self.device(number);
+                    scope.spawn(move || pool.install(|| labour(device)))
+                })
                 .collect();
             for worker in workers {
                 if let Err(panic) = worker.join() {
@@ -81,7 +99,7 @@ impl Workers {
 
     /// Runs `work` on one of the threads.
     pub(super) fn one<M: Send>(&self, work: impl FnOnce() -> M + Send) -> M {
-        match self.0.first() {
+        match self.pools.first() {
             Some(pool) => pool.install(work),
             None => work(),
         }
@@ -94,23 +112,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_order_from_any_number_of_threads() {
-        for threads in [0, 1, 3] {
-            let workers = Workers::new(threads).unwrap();
-            let results = workers.map(20, |index| {
-                // Earlier ones take longer.
-                std::thread::sleep(std::time::Duration::from_millis(20 - index as u64));
-                index
-            });
-            assert_eq!(results, (0..20).collect::<Vec<_>>());
-            assert_eq!(workers.map(0, |index| index), Vec::<usize>::new());
+    fn results_come_in_order_from_any_number_of_threads_and_devices() {
+        for (threads, devices) in [(0, 1), (1, 1), (3, 1), (1, 3), (2, 2)] {
+            let workers = Workers::new(threads, devices).unwrap();
+            for count in [0, 1, 2, 20] {
+                let results = workers.map(count, |index| {
+                    // Earlier ones take longer.
+                    std::thread::sleep(std::time::Duration::from_millis(20 - index as u64));
+                    index
+                });
+                assert_eq!(results, (0..count).collect::<Vec<_>>());
+            }
         }
+    }
+
+    #[test]
+    fn no_thread_works_for_two_devices() {
+        let workers = Workers::new(2, 3).unwrap();
+        let threads = workers.map(30, |_| std::thread::current().id());
+        let used = |device| -> std::collections::HashSet<_> {
+            (0..30)
+                .filter(|index| workers.device(*index) == device)
+                .map(|index| threads[index])
+                .collect()
+        };
+        assert!(used(0).is_disjoint(&used(1)) && used(1).is_disjoint(&used(2)));
+        assert!(used(2).is_disjoint(&used(0)));
     }
 
     #[test]
     #[should_panic = "the third"]
     fn a_panic_is_passed_on() {
-        let workers = Workers::new(2).unwrap();
+        let workers = Workers::new(2, 1).unwrap();
         workers.map(4, |index| assert!(index != 2, "the third"));
     }
 }

@@ -104,6 +104,9 @@ impl Run {
             config: self.encoder.config.clone(),
             optimisation: settings.optimisation.clone(),
             threads: settings.threads,
+            devices: (settings.more_devices.iter())
+                .map(|device| Ok(device.parse::<DeviceChoice>()?.open()?))
+                .collect::<Result<_, Failure>>()?,
         };
         let (trainer, ended) = course.run(beginning, step, &mut print)?;
         if ended == Ended::Done {

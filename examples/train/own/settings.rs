@@ -28,6 +28,9 @@ pub(super) struct Settings {
     /// cpu, wgpu, vulkan, metal, cuda or cuda:N.
     #[serde(default = "cpu")]
     pub(super) device: String,
+    /// Devices beside that one that shards are spread over.
+    #[serde(default)]
+    pub(super) more_devices: Vec<String>,
     /// f32, f16 or bf16.
     #[serde(default = "f32")]
     pub(super) precision: String,
@@ -37,7 +40,7 @@ pub(super) struct Settings {
     /// Conversations that are computed at once: more take more memory.
     #[serde(default = "one")]
     pub(super) shard: usize,
-    /// Shards that are worked on at a time; 0 for what the device suits.
+    /// Shards that are worked on at a time on each device; 0 for what the device suits.
     #[serde(default)]
     pub(super) threads: usize,
     #[serde(default = "ten")]

@@ -146,6 +146,7 @@ impl Run<'_> {
             config: self.encoder.config.clone(),
             optimisation,
             threads: self.arguments.threads,
+            devices: Vec::new(),
         };
         let (trainer, ended) = course.run(beginning, step, &mut print)?;
         if ended == Ended::Done {

@@ -99,15 +99,11 @@ impl Trainer {
             }
             first += shard.completions.len();
         }
-        let eyes = self.eyes();
         let config = self.config().clone();
-        let updated = self.update(taught.len(), |model, index| {
+        let updated = self.update(taught.len(), |model, eyes, index| {
             let (shard, first) = taught[index];
             let shard = &shards[shard];
-            let log_probs =
-                shard
-                    .batch
-                    .target_log_probs(model, eyes.as_ref().unwrap_or(model), &config);
+            let log_probs = shard.batch.target_log_probs(model, eyes, &config);
             let values: Vec<f64> = log_probs
                 .clone()
                 .detach()

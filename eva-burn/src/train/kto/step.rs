@@ -59,11 +59,11 @@ impl Trainer {
     /// is learnt then.
     pub fn kto(&mut self, shards: &[KtoShard], kto: &KtoConfig) -> Result<KtoReport, LengthError> {
         shards.iter().try_for_each(KtoShard::check)?;
-        let (eyes, policy) = (self.eyes(), self.model());
+        let policy = self.replicas(&self.model());
         let config = self.config().clone();
         let pairs = self.parallel(shards.len(), |index| {
-            let shard = &shards[index];
-            let log_probs = shard.mismatched.target_log_probs(&policy, &policy, &config);
+            let (shard, policy) = (&shards[index], policy.of(index));
+            let log_probs = shard.mismatched.target_log_probs(policy, policy, &config);
             let sums = values(shard.mismatched.completion_sums(log_probs));
             ratios(&sums, &shard.mismatched_reference)
         });
@@ -73,14 +73,14 @@ impl Trainer {
         let taught: Vec<usize> = (0..shards.len())
             .filter(|index| shards[*index].batch.targets() > 0)
             .collect();
-        let updated = self.update(taught.len(), |model, index| {
+        let updated = self.update(taught.len(), |model, eyes, index| {
             let KtoShard {
                 batch,
                 desirable,
                 reference,
                 ..
             } = &shards[taught[index]];
-            let log_probs = batch.target_log_probs(model, eyes.as_ref().unwrap_or(model), &config);
+            let log_probs = batch.target_log_probs(model, eyes, &config);
             let sums = batch.completion_sums(log_probs);
             let measured = ratios(&values(sums.clone().detach()), reference);
             let losses = weighted(sums, reference, desirable, z0, kto);
