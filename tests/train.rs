@@ -93,7 +93,7 @@ fn a_seed_gives_the_same_weights_and_another_seed_others() {
             .iter()
             .all(|line| line["loss"].as_f64().unwrap() > 0.0)
     );
-    // A chart for each stage, with its title, axes and lines.
+    // A chart for each stage, with its writing and the colour of its first line.
     let curves = fs::File::open(dir.path().join("first/curves.png")).unwrap();
     let curves = png::Decoder::new(std::io::BufReader::new(curves));
     let mut curves = curves.read_info().unwrap();
@@ -103,6 +103,7 @@ fn a_seed_gives_the_same_weights_and_another_seed_others() {
     for chart in pixels.chunks(pixels.len() / 2) {
         let colours: HashSet<&[u8]> = chart.chunks(3).collect();
         assert!(colours.len() > 20, "{} colours", colours.len());
+        assert!(colours.contains(&[230, 25, 75][..]));
     }
 }
 

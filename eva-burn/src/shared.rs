@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Weak};
 use std::thread;
 
 use eva_core::{
@@ -45,8 +46,7 @@ use crate::sample::{Sampler, Sampling};
 pub struct SharedPolicy<P> {
     requests: Sender<Request<P>>,
     sampler: Sampler,
-    /// Held by the model's thread alone.
-    alive: Weak<()>,
+    gone: Arc<AtomicBool>,
 }
 
 /// A conversation that is to be continued.
@@ -85,24 +85,23 @@ impl BurnPolicy {
     {
         let sampler = self.sampler.fork();
         let (requests, received) = channel();
-        let life = Arc::new(());
-        let alive = Arc::downgrade(&life);
+        let gone = Arc::new(AtomicBool::new(false));
+        let life = gone.clone();
         thread::Builder::new()
             .name("shared policy".to_owned())
             .spawn(move || {
-                let _life = life;
                 while let Some(batch) = next(&received) {
-                    self.answer(batch);
+                    self.answer(batch, &life);
                 }
             })?;
         Ok(SharedPolicy {
             requests,
             sampler,
-            alive,
+            gone,
         })
     }
 
-    fn answer<P: Pixels>(&mut self, batch: Vec<Request<P>>) {
+    fn answer<P: Pixels>(&mut self, batch: Vec<Request<P>>, gone: &AtomicBool) {
         let (mut conversations, mut samplers) = (Vec::new(), Vec::new());
         let (mut replies, mut ends) = (Vec::new(), Vec::new());
         for request in batch {
@@ -113,6 +112,8 @@ impl BurnPolicy {
         }
         tracing::debug!(turns = conversations.len(), "continued together");
         let conversations: Vec<&Conversation<P>> = conversations.iter().collect();
+        // Dropped before what those who wait are told by: they find it gone at once.
+        let _guard = Guard(gone);
         Conversation::with_all_messages(&conversations, |conversations| {
             let mut turns: Vec<Continuation<'_, P>> = (conversations.iter().zip(&mut replies))
                 .map(|(conversation, reply)| Continuation {
@@ -130,6 +131,17 @@ impl BurnPolicy {
     }
 }
 
+/// Tells of a panic.
+struct Guard<'a>(&'a AtomicBool);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
 /// All requests that wait, once there is one; none when nobody is left who could ask.
 fn next<P>(requests: &Receiver<Request<P>>) -> Option<Vec<Request<P>>> {
     let first = requests.recv().ok()?;
@@ -141,7 +153,7 @@ impl<P> Clone for SharedPolicy<P> {
         Self {
             requests: self.requests.clone(),
             sampler: self.sampler.clone(),
-            alive: self.alive.clone(),
+            gone: self.gone.clone(),
         }
     }
 }
@@ -156,7 +168,33 @@ impl<P> SharedPolicy<P> {
     /// Whether the model's thread has panicked: every call fails then.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.alive.strong_count() == 0
+        self.gone.load(Ordering::Acquire)
+    }
+}
+
+impl<P: Pixels + Clone> SharedPolicy<P> {
+    /// Asks for a reply, which comes piece by piece.
+    fn ask(&mut self, conversation: &[Message<'_, P>]) -> Receiver<Piece> {
+        let (answer, pieces) = channel();
+        let request = Request {
+            conversation: owned(conversation),
+            sampler: self.sampler.fork(),
+            answer: Answer(answer),
+        };
+        // Where nobody is left to answer, no piece comes.
+        let _ = self.requests.send(request);
+        pieces
+    }
+}
+
+/// Writes a reply as it comes.
+fn listen(pieces: &Receiver<Piece>, reply: &mut dyn fmt::Write) -> Result<Usage, GenerateError> {
+    loop {
+        match pieces.recv() {
+            Ok(Piece::Text(text)) => reply.write_str(&text)?,
+            Ok(Piece::Ended(ended)) => return ended,
+            Err(_) => return Err(GenerateError::Gone),
+        }
     }
 }
 
@@ -168,20 +206,19 @@ impl<P: Pixels + Clone> Policy<P> for SharedPolicy<P> {
         conversation: &[Message<'_, P>],
         reply: &mut dyn fmt::Write,
     ) -> Result<Usage, GenerateError> {
-        let (answer, pieces) = channel();
-        let request = Request {
-            conversation: owned(conversation),
-            sampler: self.sampler.fork(),
-            answer: Answer(answer),
-        };
-        let sent = self.requests.send(request);
-        sent.map_err(|_| GenerateError::Gone)?;
-        loop {
-            match pieces.recv() {
-                Ok(Piece::Text(text)) => reply.write_str(&text)?,
-                Ok(Piece::Ended(ended)) => return ended,
-                Err(_) => return Err(GenerateError::Gone),
-            }
+        listen(&self.ask(conversation), reply)
+    }
+
+    fn generate_batch(
+        &mut self,
+        turns: &mut [Continuation<'_, P>],
+        done: &mut dyn FnMut(usize, Result<Usage, GenerateError>),
+    ) {
+        let asked: Vec<Receiver<Piece>> = (turns.iter())
+            .map(|turn| self.ask(turn.conversation))
+            .collect();
+        for (place, (turn, pieces)) in turns.iter_mut().zip(asked).enumerate() {
+            done(place, listen(&pieces, turn.reply));
         }
     }
 }
@@ -252,6 +289,33 @@ mod tests {
         });
         assert_eq!(replies, expected);
         assert!(!shared.is_gone());
+    }
+
+    #[test]
+    fn a_batch_gets_the_replies_of_one_after_the_other() {
+        let mut shared = tiny().share::<RgbImage>().unwrap();
+        let parts = ["Who wins?", "What digit is on the red card?"].map(|text| [Part::Text(text)]);
+        let expected = parts
+            .each_ref()
+            .map(|parts| ask(&mut shared, parts).unwrap());
+        let messages = parts.each_ref().map(|parts| {
+            let role = Role::User;
+            [Message { role, parts }]
+        });
+        let mut replies = [String::new(), String::new()];
+        let mut turns: Vec<Continuation<'_, RgbImage>> = (messages.iter().zip(&mut replies))
+            .map(|(conversation, reply)| Continuation {
+                conversation,
+                reply,
+            })
+            .collect();
+        let mut places = Vec::new();
+        shared.generate_batch(&mut turns, &mut |place, ended| {
+            ended.unwrap();
+            places.push(place);
+        });
+        assert_eq!(places, [0, 1]);
+        assert_eq!(replies, expected);
     }
 
     #[test]
@@ -335,8 +399,6 @@ mod tests {
         assert!(matches!(gone, Err(GenerateError::Gone)), "{gone:?}");
         let gone = ask(&mut shared.clone(), &[Part::Text("Who wins?")]);
         assert!(matches!(gone, Err(GenerateError::Gone)), "{gone:?}");
-        while !shared.is_gone() {
-            thread::yield_now();
-        }
+        assert!(shared.is_gone());
     }
 }

@@ -145,7 +145,6 @@ impl Setup for Players {
     fn prepare(&self, player: &mut Player, item: &Item) -> Result<(), EquipmentError> {
         match player {
             Player::Named(policy) => {
-                self.equipment.prepare(policy, item)?;
                 if let (AnyPolicy::Burn(model), Some((temperature, seed))) =
                     (&mut *policy, self.sampling)
                 {
@@ -153,11 +152,12 @@ impl Setup for Players {
                         temperature,
                         top_k: 0,
                         top_p: 1.0,
-                        // A seed for each run, so that one that is made again is the same.
+                        // A seed for each run, so that one that is made again is the same, up to the
+                        // rounding of sums in what is continued together.
                         seed: seed.rotate_left(32) ^ item.index,
                     });
                 }
-                Ok(())
+                self.equipment.prepare(policy, item)
             }
             Player::Script(script) => {
                 script.announced = true;

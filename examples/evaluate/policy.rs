@@ -186,7 +186,15 @@ impl Policy<RgbImage> for AnyPolicy {
         reply: &mut dyn fmt::Write,
     ) -> Result<Usage, PolicyError> {
         match self {
-            Self::Burn(policy) => Ok(policy.generate(conversation, reply)?),
+            Self::Burn(policy) => match policy.generate(conversation, reply) {
+                // As a panic of its own model would: the worker's equipment is made anew.
+                #[expect(
+                    clippy::panic,
+                    reason = "caught by the pool, which tells it of this item"
+                )]
+                Err(gone @ GenerateError::Gone) => panic!("{gone}"),
+                result => Ok(result?),
+            },
             Self::Expert(Some(expert)) => Ok(expert.generate(conversation, reply)?),
             Self::Expert(None) => Err(fmt::Error.into()),
             #[cfg(feature = "remote")]
@@ -257,9 +265,7 @@ impl Equipment {
             },
         })
     }
-}
 
-impl Equipment {
     /// The model in memory, or a new one where the other is gone.
     fn model(&self) -> Result<SharedPolicy<RgbImage>, EquipmentError> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
@@ -301,14 +307,10 @@ impl Setup for Equipment {
     }
 
     fn prepare(&self, policy: &mut AnyPolicy, item: &Item) -> Result<(), EquipmentError> {
-        match policy {
-            AnyPolicy::Expert(expert) => {
-                let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
-                let world = Arc::new(World::new(task.seed));
-                *expert = Some(Box::new(Expert::new(world, task.question)));
-            }
-            AnyPolicy::Burn(model) if model.is_gone() => **model = self.model()?,
-            _ => {}
+        if let AnyPolicy::Expert(expert) = policy {
+            let task = WorldTask::of(item).ok_or(EquipmentError::NotAWorld(item.index))?;
+            let world = Arc::new(World::new(task.seed));
+            *expert = Some(Box::new(Expert::new(world, task.question)));
         }
         Ok(())
     }

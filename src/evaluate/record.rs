@@ -45,7 +45,7 @@ pub struct Record {
     pub cached_tokens: u64,
     /// Tokens generated in all turns.
     pub completion_tokens: u64,
-    /// Time spent in the policy.
+    /// Time spent in the policy, waiting for a model that others use included.
     pub seconds_model: f64,
     /// Time spent in the source, opening it included.
     pub seconds_decoder: f64,

@@ -95,14 +95,16 @@ impl Grpo {
         }
         // Alike in length, so that little is padded.
         lessons.sort_by_key(|lesson| Reverse(lesson.example.tokens.len()));
-        let (now, reference) = (
-            trainer.replicas(&trainer.model()),
-            trainer.replicas(reference),
-        );
+        let reference = trainer.replicas(reference);
+        // The policy as it is now, where it alone can say what the tokens' log-probabilities are.
+        let unknown = lessons.iter().any(|lesson| !lesson.sampled);
+        let now = unknown.then(|| trainer.replicas(&trainer.model()));
         let parts: Vec<&[Lesson]> = lessons.chunks(self.shard.max(1)).collect();
         let shards = trainer.parallel(parts.len(), |part| {
-            shard(parts[part], now.of(part), reference.of(part), encoder)
+            let now = now.as_ref().map(|now| now.of(part));
+            shard(parts[part], now, reference.of(part), encoder)
         });
+        drop((reference, now));
         for _ in 0..self.epochs.max(1) {
             let report = trainer.grpo(&shards, &self.loss)?;
             measures.add("loss", report.loss);
@@ -126,7 +128,14 @@ fn sampled<P>(rollout: &Rollout<P>) -> Vec<f64> {
 }
 
 /// Puts lessons together, with the log-probabilities that are still to be computed.
-fn shard(lessons: &[Lesson], now: &Qwen25Vl, reference: &Qwen25Vl, encoder: &Encoder) -> GrpoShard {
+///
+/// - now: the policy, if some lesson's tokens were not sampled from it here
+fn shard(
+    lessons: &[Lesson],
+    now: Option<&Qwen25Vl>,
+    reference: &Qwen25Vl,
+    encoder: &Encoder,
+) -> GrpoShard {
     let examples = lessons.iter().map(|lesson| lesson.example.clone());
     let batch = Batch::new(&examples.collect::<Vec<_>>(), &encoder.config);
     let computed = |model| batch.log_probs(model, &encoder.config).into_iter();
@@ -136,7 +145,7 @@ fn shard(lessons: &[Lesson], now: &Qwen25Vl, reference: &Qwen25Vl, encoder: &Enc
             ..lesson.completion.clone()
         })
         .collect();
-    if lessons.iter().any(|lesson| !lesson.sampled) {
+    if let Some(now) = now.filter(|_| lessons.iter().any(|lesson| !lesson.sampled)) {
         for ((completion, lesson), known) in completions.iter_mut().zip(lessons).zip(computed(now))
         {
             if !lesson.sampled {

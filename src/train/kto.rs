@@ -66,6 +66,7 @@ impl Kto {
         let shards = trainer.parallel(parts.len(), |part| {
             shard(parts[part], reference.of(part), encoder)
         });
+        drop(reference);
         let report = trainer.kto(&shards, &self.loss)?;
         measures.effort(&report.effort);
         measures.add("loss", report.loss);

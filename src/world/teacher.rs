@@ -319,6 +319,7 @@ mod tests {
                     let harmless =
                         !flaws.contains(&Flaw::Guess) && !flaws.contains(&Flaw::SparseCount);
                     assert!(right || !harmless, "{about}");
+                    assert!(harmless || !desirable, "{about}");
                     if harmless {
                         assert!(question.seen_by(&world, &seen(&run)), "{about}");
                     }

@@ -125,7 +125,8 @@ impl Trainer {
     /// next to the first of these, and so on in turn. Before each step the weights go to all of them and
     /// after it the gradients come back, to be added and applied on the model's own device. So two
     /// devices of one kind take the steps that one takes with the same shards, in half the time but for
-    /// the copies.
+    /// the copies. A slower one holds the others up, whose gradients wait for its own in memory. Each device
+    /// works on as many shards at a time as [`with_threads`](Self::with_threads) says.
     ///
     /// # Errors
     /// [`TrainerError::Threads`] when the system gives no more threads.

@@ -40,7 +40,7 @@ pub(super) struct Settings {
     /// Conversations that are computed at once: more take more memory.
     #[serde(default = "one")]
     pub(super) shard: usize,
-    /// Shards that are worked on at a time on each device; 0 for what the device suits.
+    /// Shards that are worked on at a time on each device; 0 for what `device` suits.
     #[serde(default)]
     pub(super) threads: usize,
     #[serde(default = "ten")]

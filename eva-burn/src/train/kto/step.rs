@@ -67,6 +67,7 @@ impl Trainer {
             let sums = values(shard.mismatched.completion_sums(log_probs));
             ratios(&sums, &shard.mismatched_reference)
         });
+        drop(policy);
         let z0 = reference_point(&pairs.concat());
         let examples: usize = shards.iter().map(|shard| shard.batch.examples()).sum();
         // A shard without targets has no gradient.
