@@ -19,6 +19,7 @@ use crate::options::DecoderChoice;
 use crate::output::{Output, Picture, lock};
 use crate::packet::Packet;
 use crate::pipelined::Pipelined;
+use crate::recovery::Recovery;
 
 /// Between the times of one run and those of the next on their way through the decoder (ns): more
 /// than any reordering, so that they never go back.
@@ -52,6 +53,8 @@ pub(crate) struct Decoder {
     offset: Option<i64>,
     /// The latest time given to the element.
     latest: i64,
+    /// Where the run being decoded starts, if that is a recovery point.
+    recovery: Option<Recovery>,
 }
 
 impl Decoder {
@@ -81,6 +84,11 @@ impl Decoder {
         self.hardware
     }
 
+    /// Whether it can start at recovery points: not tested with other elements.
+    pub(crate) fn starts_at_recovery_points(&self) -> bool {
+        self.name == "avdec_h264"
+    }
+
     /// Whether another one beside it may do more in the same time.
     pub(crate) fn can_be_joined(&self) -> bool {
         matches!(self.drive, Drive::Direct(_))
@@ -104,7 +112,8 @@ impl Decoder {
     ///
     /// The decoder must have been drained.
     pub(crate) fn jump(&mut self) {
-        lock(&self.output).last = None;
+        let mut output = lock(&self.output);
+        (output.last, output.begins) = (None, None);
         self.offset = None;
     }
 
@@ -117,12 +126,22 @@ impl Decoder {
             Some(offset) => offset,
             None => {
                 let offset = self.latest.saturating_add(GAP).saturating_sub(packet.time);
-                lock(&self.output).offset = offset;
+                let mut output = lock(&self.output);
+                output.offset = offset;
+                self.recovery = packet.recovery.filter(|_| packet.key);
+                output.begins = self.recovery.map(|_| packet.time);
                 *self.offset.insert(offset)
             }
         };
+        if packet.key && packet.recovery.is_none() {
+            // An IDR picture: numbers begin with 0 by themselves.
+            self.recovery = None;
+        }
         self.latest = self.latest.max(packet.time.saturating_add(offset));
-        let mut buffer = packet.buffer.clone();
+        let renumbered = self
+            .recovery
+            .and_then(|recovery| recovery.renumbered(&packet.buffer));
+        let mut buffer = renumbered.unwrap_or_else(|| packet.buffer.clone());
         let shifted = |time: i64| {
             let time = u64::try_from(time.saturating_add(offset)).ok()?;
             Some(gst::ClockTime::from_nseconds(time))
@@ -251,6 +270,7 @@ impl Decoder {
             caps: None,
             offset: None,
             latest: 0,
+            recovery: None,
         })
     }
 }

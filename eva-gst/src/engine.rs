@@ -59,8 +59,9 @@ impl Engine {
         caps: gst::Caps,
         mut setup: Setup,
         decoder: Decoder,
-        reader: Reader,
+        mut reader: Reader,
     ) -> Self {
+        reader.start_at_recovery_points(decoder.starts_at_recovery_points());
         if !decoder.is_hardware() && setup.choice == DecoderChoice::Auto {
             // Others beside it are not to try the hardware again that did not start.
             setup.choice = DecoderChoice::Software;
@@ -129,6 +130,8 @@ impl Engine {
         self.setup.choice = DecoderChoice::Software;
         let decoder = Decoder::new(&self.context.file, &self.caps, &self.setup)?;
         tracing::warn!(%failed, %reason, instead = decoder.name(), "a hardware decoder failed");
+        self.reader
+            .start_at_recovery_points(decoder.starts_at_recovery_points());
         self.main.replace(decoder);
         self.planner.reset();
         Ok(())
@@ -189,8 +192,13 @@ impl Engine {
             let Some(Lost { time, reason }) = lost else {
                 continue;
             };
+            let begin = run.packets.first();
+            if begin.is_some_and(|packet| packet.recovery.is_some()) {
+                // Damage, or a decoder that cannot start there after all.
+                self.reader.start_at_recovery_points(false);
+            }
             // Where a keyframe is damaged, the picture before it stays on display.
-            let begin = run.packets.first().map(|packet| packet.time);
+            let begin = begin.map(|packet| packet.time);
             match begin.filter(|begin| *begin > self.context.first) {
                 Some(begin) if retried != Some(time) => {
                     retried = Some(time);

@@ -50,10 +50,12 @@ mod pipelined;
 mod plan;
 mod planner;
 mod reader;
+mod recovery;
 mod reorder;
 mod source;
 mod stats;
 mod survey;
+mod units;
 mod worker;
 
 pub use cancel::CancelHandle;

@@ -39,6 +39,9 @@ pub(crate) struct Output {
     pub(crate) offset: i64,
     /// Times asked for, ascending.
     pub(crate) targets: VecDeque<i64>,
+    /// The time of the first picture to come out, where a decoder that gives another one may have
+    /// lost it, and makes the others from nothing.
+    pub(crate) begins: Option<i64>,
     /// The latest picture: on display until another follows.
     pub(crate) last: Option<Picture>,
     /// Targets answered.
@@ -58,6 +61,10 @@ impl Output {
             return;
         };
         let time = pts - self.offset;
+        if self.begins.take().is_some_and(|begins| begins != time) {
+            self.lost = self.lost.or(self.targets.front().copied());
+            self.targets.clear();
+        }
         // This picture replaces the one on display: whatever was asked for before its time is
         // answered by that one.
         self.settle(|target| target < time);
@@ -92,4 +99,38 @@ impl Output {
 pub(crate) fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
     // A panic while it was held cannot leave it half changed in a way that matters.
     output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// What answers the targets 0, 1 and 2 when pictures of these times come out.
+    fn answers(begins: Option<i64>, times: &[u64]) -> (Vec<i64>, Option<i64>) {
+        gst::init().unwrap();
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 16, 16);
+        let mut output = Output {
+            info: info.build().ok(),
+            targets: VecDeque::from([0, 1, 2]),
+            begins,
+            ..Output::default()
+        };
+        for time in times {
+            let mut buffer = gst::Buffer::new();
+            let pts = gst::ClockTime::from_nseconds(*time);
+            buffer.get_mut().unwrap().set_pts(pts);
+            output.picture(buffer);
+        }
+        output.settle(|_| true);
+        let answers = output.done.iter().map(|picture| picture.time).collect();
+        (answers, output.lost)
+    }
+
+    #[test]
+    fn a_decoder_that_lost_the_picture_of_a_recovery_point_answers_nothing() {
+        assert_eq!(answers(None, &[0, 1, 2]), (vec![0, 1, 2], None));
+        assert_eq!(answers(Some(0), &[0, 1, 2]), (vec![0, 1, 2], None));
+        assert_eq!(answers(Some(0), &[1, 2]), (vec![], Some(0)));
+    }
 }

@@ -3,6 +3,8 @@
 use gstreamer as gst;
 
 use crate::plan::Unit;
+use crate::recovery::{Numbering, Recovery, is_recovery_point};
+use crate::units::units;
 
 /// A compressed picture with its place in the video. Times are nanoseconds of stream time, which
 /// seeking does not change.
@@ -16,10 +18,11 @@ pub(crate) struct Packet {
     pub(crate) duration: Option<i64>,
     /// Where the container says that the stream ends.
     pub(crate) stop: Option<i64>,
-    /// Decoding can start here: no later picture refers to an earlier one.
+    /// Decoding can start here: no picture that is shown later refers to one before it.
     pub(crate) key: bool,
-    /// The container or the parser calls it a keyframe. In open-GOP H.264 such a picture may be
-    /// followed by ones that refer back across it.
+    /// It is a recovery point, where decoding can start too, if the decoder allows it.
+    pub(crate) recovery: Option<Recovery>,
+    /// The container or the parser calls it a keyframe. Not every one is a place to start.
     pub(crate) sync: bool,
     /// Whether other pictures may refer to this one.
     pub(crate) reference: bool,
@@ -44,14 +47,26 @@ impl Packet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dependence {
     pub(crate) key: bool,
+    pub(crate) recovery: Option<Recovery>,
     pub(crate) reference: bool,
+}
+
+impl Dependence {
+    fn new(key: bool, reference: bool) -> Self {
+        Self {
+            key,
+            recovery: None,
+            reference,
+        }
+    }
 }
 
 /// How a codec marks its pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
-    /// H.264 with this many bytes of length before each NAL unit; 0: start codes.
-    H264(usize),
+    /// H.264 with this many bytes of length before each NAL unit, 0 for start codes, and how the
+    /// stream's header says that its pictures are numbered.
+    H264(usize, Option<Numbering>),
     /// H.265, likewise, and whether the stream is known to have a single temporal layer: only then
     /// does a picture's type alone say that nothing refers to it.
     H265(usize, bool),
@@ -83,14 +98,20 @@ impl Codec {
             _ => return Self::Other,
         };
         let start_codes = structure.get::<&str>("stream-format") == Ok("byte-stream");
-        let byte = structure
-            .get::<gst::Buffer>("codec_data")
-            .ok()
-            .and_then(|data| data.map_readable().ok()?.get(place).copied());
+        let header = structure.get::<gst::Buffer>("codec_data").ok();
+        let header = header
+            .as_ref()
+            .and_then(|header| header.map_readable().ok());
+        let byte = header
+            .as_ref()
+            .and_then(|header| header.get(place).copied());
         match (start_codes, h265, byte) {
-            (true, false, _) => Self::H264(0),
+            (true, false, _) => Self::H264(0, None),
             (true, true, _) => Self::H265(0, false),
-            (false, false, Some(byte)) => Self::H264(usize::from(byte & 3) + 1),
+            (false, false, Some(byte)) => Self::H264(
+                usize::from(byte & 3) + 1,
+                header.and_then(|header| Numbering::in_header(&header)),
+            ),
             // The same byte holds the number of temporal layers.
             (false, true, Some(byte)) => {
                 Self::H265(usize::from(byte & 3) + 1, (byte >> 3) & 7 == 1)
@@ -102,60 +123,28 @@ impl Codec {
     /// Reads the first slice of `data`; `sync` is the container's word, which stands when the data
     /// does not tell.
     pub(crate) fn dependence(self, data: &[u8], sync: bool) -> Dependence {
-        let unknown = Dependence {
-            key: sync,
-            reference: true,
-        };
-        match self {
-            Self::H264(length) => first_unit(data, length, |unit| {
-                let head = *unit.first()?;
-                match head & 0x1f {
-                    5 => Some(Dependence {
-                        key: true,
-                        reference: true,
-                    }),
-                    1 | 2 => Some(Dependence {
-                        key: false,
-                        reference: head & 0x60 != 0,
-                    }),
-                    _ => None,
-                }
-            })
-            .unwrap_or(unknown),
-            Self::H265(length, single_layer) => first_unit(data, length, |unit| {
-                match (*unit.first()? >> 1) & 0x3f {
+        let told = match self {
+            Self::H264(length, numbering) => h264(data, length, numbering),
+            Self::H265(length, single_layer) => units(data, length).find_map(|unit| {
+                match (*data.get(unit)?.first()? >> 1) & 0x3f {
                     // Even numbers are not referred to within their temporal layer.
-                    kind @ 0..=15 => Some(Dependence {
-                        key: false,
-                        reference: kind % 2 == 1 || !single_layer,
-                    }),
-                    16..=23 => Some(Dependence {
-                        key: true,
-                        reference: true,
-                    }),
+                    kind @ 0..=15 => Some(Dependence::new(false, kind % 2 == 1 || !single_layer)),
+                    16..=23 => Some(Dependence::new(true, true)),
                     _ => None,
                 }
-            })
-            .unwrap_or(unknown),
+            }),
             // The picture type: 3 is B in MPEG-2, 2 in MPEG-4.
-            Self::Mpeg2 => first_unit(data, 0, |unit| match unit {
-                [0, _, kind, ..] => Some(Dependence {
-                    key: sync,
-                    reference: (kind >> 3) & 7 != 3,
-                }),
+            Self::Mpeg2 => units(data, 0).find_map(|unit| match data.get(unit)? {
+                [0, _, kind, ..] => Some(Dependence::new(sync, (kind >> 3) & 7 != 3)),
                 _ => None,
-            })
-            .unwrap_or(unknown),
-            Self::Mpeg4 => first_unit(data, 0, |unit| match unit {
-                [0xb6, kind, ..] => Some(Dependence {
-                    key: sync,
-                    reference: kind >> 6 != 2,
-                }),
+            }),
+            Self::Mpeg4 => units(data, 0).find_map(|unit| match data.get(unit)? {
+                [0xb6, kind, ..] => Some(Dependence::new(sync, kind >> 6 != 2)),
                 _ => None,
-            })
-            .unwrap_or(unknown),
-            Self::Other => unknown,
-        }
+            }),
+            Self::Other => None,
+        };
+        told.unwrap_or(Dependence::new(sync, true))
     }
 
     /// Whether some containers leave it to the reader to tell when its pictures are shown.
@@ -164,28 +153,26 @@ impl Codec {
     }
 }
 
-/// What `read` makes of the first NAL unit it recognises.
-fn first_unit<T>(data: &[u8], length: usize, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
-    let mut rest = data;
-    if length == 0 {
-        // Start codes: 00 00 01. Only the unit's first bytes are looked at, so its end is not needed.
-        while let Some(at) = rest.windows(3).position(|three| three == [0, 0, 1]) {
-            rest = rest.get(at + 3..)?;
-            if let Some(found) = read(rest) {
-                return Some(found);
+/// What the first slice says, and the messages before it.
+fn h264(data: &[u8], length: usize, mut numbering: Option<Numbering>) -> Option<Dependence> {
+    let mut recovers = false;
+    for unit in units(data, length) {
+        let unit = data.get(unit)?;
+        let head = *unit.first()?;
+        match head & 0x1f {
+            1 | 2 => {
+                let recovery = numbering.filter(|_| recovers);
+                let recovery = recovery.and_then(|numbering| Recovery::at(unit, length, numbering));
+                return Some(Dependence {
+                    recovery,
+                    ..Dependence::new(false, head & 0x60 != 0)
+                });
             }
+            5 => return Some(Dependence::new(true, true)),
+            6 => recovers |= is_recovery_point(unit),
+            7 => numbering = Numbering::of(unit),
+            _ => {}
         }
-        return None;
-    }
-    while rest.len() > length {
-        let (size, unit) = rest.split_at(length);
-        if let Some(found) = read(unit) {
-            return Some(found);
-        }
-        let size = size
-            .iter()
-            .fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte));
-        rest = unit.get(size..)?;
     }
     None
 }
@@ -196,19 +183,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_idr_slice_is_a_place_to_start_in_h264() {
+    fn only_an_idr_slice_is_a_place_to_start_without_conditions_in_h264() {
         let idr = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 2, 0x65, 9];
-        let recovery = [0, 0, 0, 2, 0x06, 1, 0, 0, 0, 2, 0x41, 9];
-        assert!(Codec::H264(4).dependence(&idr, true).key);
-        assert!(!Codec::H264(4).dependence(&recovery, true).key);
+        let other = [0, 0, 0, 2, 0x06, 1, 0, 0, 0, 2, 0x41, 9];
+        assert!(Codec::H264(4, None).dependence(&idr, true).key);
+        assert!(!Codec::H264(4, None).dependence(&other, true).key);
         let start_codes = [0, 0, 0, 1, 0x09, 0xf0, 0, 0, 1, 0x65, 9];
-        assert!(Codec::H264(0).dependence(&start_codes, false).key);
+        assert!(Codec::H264(0, None).dependence(&start_codes, false).key);
     }
 
     #[test]
     fn a_slice_with_no_reference_mark_may_be_left_out() {
         let disposable = [0, 0, 0, 2, 0x01, 9];
-        assert!(!Codec::H264(4).dependence(&disposable, false).reference);
+        assert!(
+            !Codec::H264(4, None)
+                .dependence(&disposable, false)
+                .reference
+        );
         let h265 = [0, 0, 0, 3, 0x00, 0x01, 9];
         assert!(!Codec::H265(4, true).dependence(&h265, false).reference);
         assert!(Codec::H265(4, false).dependence(&h265, false).reference);
@@ -217,8 +208,8 @@ mod tests {
     #[test]
     fn rubbish_leaves_the_containers_word() {
         for codec in [
-            Codec::H264(0),
-            Codec::H264(4),
+            Codec::H264(0, None),
+            Codec::H264(4, None),
             Codec::H265(2, true),
             Codec::Other,
         ] {
@@ -228,6 +219,6 @@ mod tests {
                 }
             }
         }
-        assert!(Codec::H264(4).dependence(&[0xff; 3], true).key);
+        assert!(Codec::H264(4, None).dependence(&[0xff; 3], true).key);
     }
 }

@@ -385,6 +385,7 @@ impl Demux {
             stop: stream_time(segment.stop()),
             duration,
             key: dependence.key,
+            recovery: dependence.recovery,
             sync: sync || dependence.key,
             reference: dependence.reference,
             buffer,

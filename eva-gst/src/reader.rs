@@ -17,6 +17,8 @@ const PAUSE: Duration = Duration::from_micros(500);
 pub(crate) struct Reader {
     demux: Demux,
     seekable: bool,
+    /// Decoding may start at recovery points, too.
+    recovery_points: bool,
     packets: u64,
     seeks: u64,
     /// Packets since the beginning of the file; `None` after a seek, which can land anywhere.
@@ -36,6 +38,7 @@ impl Reader {
         Self {
             demux,
             seekable,
+            recovery_points: false,
             packets: 0,
             seeks: 0,
             position: None,
@@ -44,6 +47,11 @@ impl Reader {
             search: None,
             asked: None,
         }
+    }
+
+    /// Says whether decoding may start at recovery points, too.
+    pub(crate) fn start_at_recovery_points(&mut self, may: bool) {
+        self.recovery_points = may;
     }
 
     /// Packets read so far.
@@ -72,9 +80,10 @@ impl Packets for Reader {
         if self.asked.is_some_and(|last| begin - last > PAUSE) {
             self.meter.pause(AHEAD);
         }
-        let next = self.demux.next();
+        let mut next = self.demux.next();
         self.asked = Some(Instant::now());
-        if let Ok(Some(packet)) = &next {
+        if let Ok(Some(packet)) = &mut next {
+            packet.key |= self.recovery_points && packet.recovery.is_some();
             self.packets += 1;
             self.position = self.position.map(|position| position + 1);
             let took = begin.elapsed();

@@ -68,6 +68,7 @@ mod tests {
                 duration: Some(40),
                 stop: None,
                 key: kind == 'I',
+                recovery: None,
                 sync: kind == 'I',
                 reference: kind != 'B',
                 buffer: gst::Buffer::new(),

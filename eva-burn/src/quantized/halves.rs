@@ -19,6 +19,8 @@ pub(crate) struct HalfMatrix {
     columns: usize,
     /// Rows of `columns` numbers.
     numbers: Vec<u16>,
+    /// Whether all of them are finite.
+    finite: bool,
 }
 
 impl std::fmt::Debug for HalfMatrix {
@@ -34,6 +36,7 @@ impl HalfMatrix {
             half,
             columns,
             numbers: Vec::with_capacity(rows * columns),
+            finite: true,
         }
     }
 
@@ -41,8 +44,9 @@ impl HalfMatrix {
     pub(crate) fn push_rows(&mut self, numbers: &[f32]) {
         match self.half {
             Half::F16 => {
-                let halves = numbers.iter().map(|x| half::f16::from_f32(*x).to_bits());
-                self.numbers.extend(halves);
+                let halves = numbers.iter().map(|x| half::f16::from_f32(*x));
+                self.finite &= halves.clone().all(half::f16::is_finite);
+                self.numbers.extend(halves.map(half::f16::to_bits));
             }
             Half::Bf16 => {
                 let halves = numbers.iter().map(|x| half::bf16::from_f32(*x).to_bits());
@@ -78,7 +82,7 @@ impl HalfMatrix {
         let numbers = self.numbers.get(first * columns..).unwrap_or_default();
         for (index, vector) in vectors.chunks_exact(columns).enumerate() {
             let out = out.get_mut(index..).unwrap_or_default();
-            kernel::multiply_halves(self.half, numbers, vector, out, count);
+            kernel::multiply_halves(self.half, self.finite, numbers, vector, out, count);
         }
     }
 }
@@ -86,6 +90,28 @@ impl HalfMatrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_with_halves_are_those_of_their_numbers_also_where_some_are_not_finite() {
+        let finite = |bits: &u16| bits & 0x7c00 != 0x7c00;
+        let every: Vec<u16> = (0..=u16::MAX).collect();
+        let every_finite: Vec<u16> = every.iter().copied().filter(finite).collect();
+        // Rows of one number: each product shows its own.
+        for all in [every, every_finite] {
+            let numbers: Vec<f32> = all
+                .iter()
+                .map(|bits| half::f16::from_bits(*bits).to_f32())
+                .collect();
+            let mut matrix = HalfMatrix::with_capacity(Half::F16, all.len(), 1);
+            matrix.push_rows(&numbers);
+            assert_eq!(matrix.finite, all.iter().all(finite));
+            let mut out = vec![0.0; all.len()];
+            matrix.multiply(0, &[0.5], &mut out);
+            for (number, found) in numbers.iter().zip(&out) {
+                assert!(*found == number * 0.5 || number.is_nan() && found.is_nan());
+            }
+        }
+    }
 
     #[test]
     fn every_half_becomes_its_number() {

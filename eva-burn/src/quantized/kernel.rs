@@ -88,11 +88,13 @@ const LANES: usize = 32;
 
 /// Sums of the products of each row of 16-bit numbers with one vector.
 ///
+/// - finite: whether all numbers are
 /// - rows: of as many numbers as `vector`
 /// - out: one number for each row, `stride` apart
 #[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
 pub(super) fn multiply_halves(
     half: Half,
+    finite: bool,
     rows: &[u16],
     vector: &[f32],
     out: &mut [f32],
@@ -101,6 +103,11 @@ pub(super) fn multiply_halves(
     let rows = rows.chunks_exact(vector.len().max(1));
     let out = out.iter_mut().step_by(stride.max(1));
     match half {
+        Half::F16 if finite => {
+            for (to, row) in out.zip(rows) {
+                *to = product(row, vector, finite_f16_value);
+            }
+        }
         Half::F16 => {
             for (to, row) in out.zip(rows) {
                 *to = product(row, vector, f16_value);
@@ -129,20 +136,26 @@ fn product(row: &[u16], vector: &[f32], value: impl Fn(u16) -> f32) -> f32 {
     sums.iter().sum::<f32>() + last
 }
 
-/// An f16 as a number: its bits are shifted into place, and a product mends the exponent.
+const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
+
+/// A finite f16 as a number: its bits are shifted into place, and a product mends the exponent. Twice as
+/// fast as with a look at the exponent.
+#[inline(always)]
+fn finite_f16_value(bits: u16) -> f32 {
+    // Widened with its sign: that arrives in place too, behind copies which are cut out.
+    let wide = i32::from(bits.cast_signed()).cast_unsigned();
+    f32::from_bits((wide << 13) & 0x8fff_e000) * TWO_TO_112
+}
+
+/// An f16 as a number.
 #[inline(always)]
 fn f16_value(bits: u16) -> f32 {
-    const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
-    let bits = u32::from(bits);
-    let magnitude = (bits & 0x7fff) << 13;
-    let finite = (f32::from_bits(magnitude) * TWO_TO_112).to_bits();
-    let infinite = 0x7f80_0000 | magnitude;
-    let magnitude = if bits & 0x7c00 == 0x7c00 {
-        infinite
+    let finite = finite_f16_value(bits);
+    if bits & 0x7c00 == 0x7c00 {
+        f32::from_bits(finite.to_bits() | 0x7f80_0000)
     } else {
         finite
-    };
-    f32::from_bits((bits & 0x8000) << 16 | magnitude)
+    }
 }
 
 /// 16-bit numbers as `f32`, as many as `out` takes.

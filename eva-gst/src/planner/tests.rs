@@ -66,6 +66,7 @@ fn tape(gops: &[usize], between: usize, with_dts: bool) -> Tape {
                 duration: Some(FRAME),
                 stop: None,
                 key: place == 0,
+                recovery: None,
                 sync: place == 0,
                 reference,
                 buffer: gst::Buffer::with_size(10).unwrap(),

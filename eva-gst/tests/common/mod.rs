@@ -75,7 +75,13 @@ impl Clip<'_> {
 }
 
 /// Encodes `picture(i)`, raw video of `caps`, shown at `times[i]` ns.
-fn write(path: &Path, times: &[u64], caps: &str, encode: &str, picture: &dyn Fn(u32) -> Vec<u8>) {
+pub(crate) fn write(
+    path: &Path,
+    times: &[u64],
+    caps: &str,
+    encode: &str,
+    picture: &dyn Fn(u32) -> Vec<u8>,
+) {
     gst::init().unwrap();
     let line = format!("appsrc name=in format=time max-bytes=0 ! {encode} ! filesink name=out");
     let pipeline = gst::parse::launch(&line)
