@@ -117,8 +117,9 @@ impl Decoder {
         self.offset = None;
     }
 
-    /// Decodes one packet.
-    pub(crate) fn feed(&mut self, packet: &Packet) -> Result<(), GstError> {
+    /// Decodes one packet, whose picture comes out if it is `asked` for. To the element others make
+    /// less work: it copies what comes out while others may still refer to it.
+    pub(crate) fn feed(&mut self, packet: &Packet, asked: bool) -> Result<(), GstError> {
         if self.caps.as_ref() != Some(&packet.caps) {
             self.set_caps(&packet.caps);
         }
@@ -150,6 +151,9 @@ impl Decoder {
             let buffer = buffer.make_mut();
             buffer.set_pts(shifted(packet.time));
             buffer.set_dts(packet.dts.and_then(shifted));
+            if !asked {
+                buffer.set_flags(gst::BufferFlags::DECODE_ONLY);
+            }
         }
         let pushed = match &mut self.drive {
             Drive::Direct(direct) => direct.push(buffer),

@@ -59,6 +59,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The time of the picture on display at one of its targets.
+    pub(crate) fn displayed(&self, target: usize) -> Option<i64> {
+        let (time, _) = self.shown.get(target).copied().flatten()?;
+        Some(time)
+    }
+
     /// The packets that must be decoded; all where the next run goes on from this one, because what
     /// it asks for is not known yet.
     pub(crate) fn needed(&self) -> impl Iterator<Item = &Packet> {

@@ -51,7 +51,7 @@ fn what_is_dropped_is_in_null_wherever_it_stood() {
             };
             let decoder =
                 decoder.get_or_insert_with(|| Decoder::new("a", &packet.caps, &setup).unwrap());
-            decoder.feed(&packet).unwrap();
+            decoder.feed(&packet, true).unwrap();
         }
         let element = decoder.as_ref().map(Decoder::element);
         drop(demux);
