@@ -117,12 +117,13 @@ impl Decoder {
         self.offset = None;
     }
 
-    /// Decodes one packet, whose picture comes out if it is `asked` for. To the element others make
-    /// less work: it copies what comes out while others may still refer to it.
+    /// Decodes one packet. Its picture comes out if it is `asked` for; otherwise it need not.
     pub(crate) fn feed(&mut self, packet: &Packet, asked: bool) -> Result<(), GstError> {
         if self.caps.as_ref() != Some(&packet.caps) {
             self.set_caps(&packet.caps);
         }
+        // Whether this one is there is looked at.
+        let asked = asked || (self.offset.is_none() && packet.key && packet.recovery.is_some());
         let offset = match self.offset {
             Some(offset) => offset,
             None => {
@@ -151,12 +152,9 @@ impl Decoder {
             let buffer = buffer.make_mut();
             buffer.set_pts(shifted(packet.time));
             buffer.set_dts(packet.dts.and_then(shifted));
-            if !asked {
-                buffer.set_flags(gst::BufferFlags::DECODE_ONLY);
-            }
         }
         let pushed = match &mut self.drive {
-            Drive::Direct(direct) => direct.push(buffer),
+            Drive::Direct(direct) => direct.push(buffer, asked),
             Drive::Pipelined(pipelined) => return pipelined.push(&self.file, buffer),
         };
         match pushed {

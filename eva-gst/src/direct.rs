@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::VideoDecoderExtManual;
 
 use crate::output::{Output, lock};
 
@@ -81,8 +82,19 @@ impl Direct {
         }
     }
 
-    pub(crate) fn push(&self, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
-        self.feed.push(buffer).map(drop)
+    /// Decodes one packet. Where its picture is not `asked` for, it is left in the element if it
+    /// was not given out at once: what comes out is copied first while others may refer to it.
+    pub(crate) fn push(&self, buffer: gst::Buffer, asked: bool) -> Result<(), gst::FlowError> {
+        let pts = buffer.pts();
+        let outcome = self.feed.push(buffer).map(drop);
+        let decoder = self.element.downcast_ref::<gst_video::VideoDecoder>();
+        if let Some(decoder) = decoder.filter(|_| !asked) {
+            let pending = decoder.frames().into_iter();
+            for mut frame in pending.filter(|frame| frame.pts() == pts) {
+                frame.set_flags(gst_video::VideoCodecFrameFlags::DECODE_ONLY);
+            }
+        }
+        outcome
     }
 
     /// Brings out what the element holds back.

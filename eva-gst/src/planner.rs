@@ -18,6 +18,10 @@ const TOGETHER: i64 = 1_000_000_000;
 /// target (ns), so that a keyframe lies between and what was lost at the entry is repaired.
 const OPEN_GOP: i64 = 10_000_000_000;
 
+/// Seeks go this far behind their target (ns): beside sound, the MP4 demuxer goes to where a frame of
+/// that begins, and where a keyframe of the picture lies between, to the keyframe before.
+const SOUND: i64 = 40_000_000;
+
 /// Compressed bytes that are held back while the last target of a run is being looked for.
 #[cfg(not(test))]
 const HELD_BYTES: usize = 256 << 20;
@@ -298,7 +302,7 @@ impl Planner {
         reader: &mut impl Packets,
         target: i64,
     ) -> Result<Vec<Packet>, GstError> {
-        let mut at = target.max(0);
+        let mut at = target.max(0).saturating_add(SOUND);
         let mut step = 1_000_000_000;
         loop {
             let from_beginning = at == 0 || !reader.seekable();
