@@ -10,7 +10,7 @@ help:
 	@echo "make bench-model  prompting and decoding against PyTorch and llama.cpp, on the CPU"
 	@echo "make bench-train  supervised training steps against PyTorch, on the CPU"
 	@echo "make gpu [DEVICE=cuda] [MODEL=DIR]   the fixtures and the model bench on a GPU"
-	@echo "make train   a tiny model from nothing, by the paper's stages (37 minutes on 2 cores)"
+	@echo "make train   a tiny model from nothing, by the paper's stages (under 40 minutes on 2 cores)"
 	@echo
 	@echo "On a video of your own:"
 	@echo '  cargo run --release --example ask --features gst -- VIDEO "QUESTION"'

@@ -133,7 +133,11 @@ impl Converter {
         let row = width
             .checked_mul(3)
             .ok_or_else(|| "a decoded picture is too wide".to_owned())?;
-        self.rgb.resize(row as usize * height as usize, 0);
+        let size = row as usize * height as usize;
+        if self.rgb.len() != size {
+            // Not resized: memory that comes zeroed is not written to first.
+            self.rgb = vec![0; size];
+        }
 
         let plane = |index: u32| frame.plane_data(index).map_err(|error| error.to_string());
         let stride = |index: usize| {
