@@ -122,7 +122,7 @@ impl Decoder {
         if self.caps.as_ref() != Some(&packet.caps) {
             self.set_caps(&packet.caps);
         }
-        // Whether this one is there is looked at.
+        // The picture of a recovery point must come out, to see that it was not lost.
         let asked = asked || (self.offset.is_none() && packet.key && packet.recovery.is_some());
         let offset = match self.offset {
             Some(offset) => offset,
@@ -140,10 +140,16 @@ impl Decoder {
             self.recovery = None;
         }
         self.latest = self.latest.max(packet.time.saturating_add(offset));
-        let renumbered = self
-            .recovery
-            .and_then(|recovery| recovery.renumbered(&packet.buffer));
-        let mut buffer = renumbered.unwrap_or_else(|| packet.buffer.clone());
+        let mut buffer = packet.buffer.clone();
+        if let Some(recovery) = &mut self.recovery {
+            match recovery.renumbered(&packet.buffer) {
+                Some(renumbered) => buffer = renumbered,
+                None => {
+                    self.recovery = None;
+                    lock(&self.output).refuse();
+                }
+            }
+        }
         let shifted = |time: i64| {
             let time = u64::try_from(time.saturating_add(offset)).ok()?;
             Some(gst::ClockTime::from_nseconds(time))

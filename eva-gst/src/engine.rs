@@ -192,13 +192,17 @@ impl Engine {
             let Some(Lost { time, reason }) = lost else {
                 continue;
             };
-            let begin = run.packets.first();
-            if begin.is_some_and(|packet| packet.recovery.is_some()) {
-                // Damage, or a decoder that cannot start there after all.
+            if self.reader.starts_at_recovery_points() && run.may_recover() {
+                // Damage, or a decoder that cannot start there after all: from IDR pictures, then.
                 self.reader.start_at_recovery_points(false);
+                rest = targets.get(answered..).unwrap_or_default();
+                shown.truncate(answered);
+                self.main.reset();
+                self.planner.reset();
+                continue;
             }
             // Where a keyframe is damaged, the picture before it stays on display.
-            let begin = begin.map(|packet| packet.time);
+            let begin = run.packets.first().map(|packet| packet.time);
             match begin.filter(|begin| *begin > self.context.first) {
                 Some(begin) if retried != Some(time) => {
                     retried = Some(time);
@@ -232,8 +236,11 @@ impl Engine {
         let mut side = core::mem::take(&mut self.side);
         while side.len() < wanted {
             match Decoder::new(&self.context.file, &self.caps, &single) {
-                Ok(decoder) => side.push(Worker::new(self.context.clone(), decoder)),
-                Err(_) => break,
+                Ok(decoder) if decoder.name() == self.main.decoder().name() => {
+                    side.push(Worker::new(self.context.clone(), decoder));
+                }
+                // Another element may not start at the same places.
+                Ok(_) | Err(_) => break,
             }
         }
         let mut order = InOrder::default();

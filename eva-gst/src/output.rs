@@ -62,8 +62,7 @@ impl Output {
         };
         let time = pts - self.offset;
         if self.begins.take().is_some_and(|begins| begins != time) {
-            self.lost = self.lost.or(self.targets.front().copied());
-            self.targets.clear();
+            self.refuse();
         }
         // This picture replaces the one on display: whatever was asked for before its time is
         // answered by that one.
@@ -75,6 +74,12 @@ impl Output {
             colour: self.colour,
             copied: false,
         });
+    }
+
+    /// Answers no more: what comes out is made from nothing.
+    pub(crate) fn refuse(&mut self) {
+        self.lost = self.lost.or(self.targets.front().copied());
+        self.targets.clear();
     }
 
     pub(crate) fn settle(&mut self, is_before: impl Fn(i64) -> bool) {

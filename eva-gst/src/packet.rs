@@ -155,10 +155,12 @@ impl Codec {
 
 /// What the first slice says, and the messages before it.
 fn h264(data: &[u8], length: usize, mut numbering: Option<Numbering>) -> Option<Dependence> {
-    let mut recovers = false;
+    let (mut recovers, mut renamed) = (false, false);
     for unit in units(data, length) {
         let unit = data.get(unit)?;
-        let head = *unit.first()?;
+        let Some(head) = unit.first() else {
+            continue;
+        };
         match head & 0x1f {
             1 | 2 => {
                 let recovery = numbering.filter(|_| recovers);
@@ -170,7 +172,12 @@ fn h264(data: &[u8], length: usize, mut numbering: Option<Numbering>) -> Option<
             }
             5 => return Some(Dependence::new(true, true)),
             6 => recovers |= is_recovery_point(unit),
-            7 => numbering = Numbering::of(unit),
+            7 => {
+                let found = Numbering::of(unit);
+                // Of several that differ it is not known which one counts.
+                numbering = found.filter(|_| !renamed || found == numbering);
+                renamed = true;
+            }
             _ => {}
         }
     }

@@ -18,10 +18,6 @@ const TOGETHER: i64 = 1_000_000_000;
 /// target (ns), so that a keyframe lies between and what was lost at the entry is repaired.
 const OPEN_GOP: i64 = 10_000_000_000;
 
-/// Seeks go this far behind their target (ns): beside sound, the MP4 demuxer goes to where a frame of
-/// that begins, and where a keyframe of the picture lies between, to the keyframe before.
-const SOUND: i64 = 40_000_000;
-
 /// Compressed bytes that are held back while the last target of a run is being looked for.
 #[cfg(not(test))]
 const HELD_BYTES: usize = 256 << 20;
@@ -67,6 +63,12 @@ impl Run {
     pub(crate) fn displayed(&self, target: usize) -> Option<i64> {
         let (time, _) = self.shown.get(target).copied().flatten()?;
         Some(time)
+    }
+
+    /// Whether it may have begun at a recovery point.
+    pub(crate) fn may_recover(&self) -> bool {
+        let first = self.packets.first();
+        self.resumed || first.is_some_and(|packet| packet.key && packet.recovery.is_some())
     }
 
     /// The packets that must be decoded; all where the next run goes on from this one, because what
@@ -302,7 +304,7 @@ impl Planner {
         reader: &mut impl Packets,
         target: i64,
     ) -> Result<Vec<Packet>, GstError> {
-        let mut at = target.max(0).saturating_add(SOUND);
+        let mut at = target.max(0);
         let mut step = 1_000_000_000;
         loop {
             let from_beginning = at == 0 || !reader.seekable();

@@ -54,6 +54,11 @@ impl Reader {
         self.recovery_points = may;
     }
 
+    /// Whether decoding may start at recovery points.
+    pub(crate) fn starts_at_recovery_points(&self) -> bool {
+        self.recovery_points
+    }
+
     /// Packets read so far.
     pub(crate) fn packets(&self) -> u64 {
         self.packets

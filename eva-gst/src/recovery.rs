@@ -5,7 +5,9 @@
 //! pictures that seem to be missing, and GStreamer's element, which knows a picture by the packet it
 //! came in, loses the real one with the first made-up one that is dropped: all that follows is
 //! then predicted from grey. So the pictures of a run from a recovery point on are numbered from 0.
-//! References go by differences of numbers, which stay.
+//! References go by differences of numbers, which stay. One made-up picture does no harm; where more
+//! would be, since pictures shown before the recovery point are left out or numbers begin anew,
+//! decoding cannot start there.
 
 use std::io::Write;
 
@@ -44,8 +46,8 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
-    /// As a sequence parameter set has it; `None` where numbers also tell when pictures are shown, and
-    /// for what cannot be read.
+    /// As a sequence parameter set has it; `None` where the numbers themselves, and not their differences
+    /// alone, tell when pictures are shown, and for what cannot be read.
     pub(crate) fn of(unit: &[u8]) -> Option<Self> {
         let bits = BitReader::new(ByteReader::skipping_h264_header(bounded(unit)));
         let set = SeqParameterSet::from_bits(bits).ok()?;
@@ -66,21 +68,37 @@ impl Numbering {
         all.all(|other| other == Some(first)).then_some(first)
     }
 
-    /// The number of a slice's picture, and the place of its first bit behind the unit's first byte.
-    fn read(self, rbsp: &[u8]) -> Option<(u32, usize)> {
+    /// `rbsp`: a slice without its unit's first byte.
+    fn read(self, rbsp: &[u8]) -> Option<SliceHead> {
         let mut bits = BitReader::new(rbsp);
         let mut place = 0;
-        for name in ["first_mb_in_slice", "slice_type", "pic_parameter_set_id"] {
-            let value = bits.read_ue(name).ok()?;
+        let mut values = [0; 3];
+        let names = ["first_mb_in_slice", "slice_type", "pic_parameter_set_id"];
+        for (value, name) in values.iter_mut().zip(names) {
+            *value = bits.read_ue(name).ok()?;
             place += 2 * value.checked_add(1)?.ilog2() as usize + 1;
         }
         if self.colour_planes {
             bits.skip(2, "colour_plane_id").ok()?;
             place += 2;
         }
-        let number = bits.read_var(self.bits, "frame_num").ok()?;
-        Some((number, place))
+        Some(SliceHead {
+            number: bits.read_var(self.bits, "frame_num").ok()?,
+            place,
+            // I and SI.
+            intra: matches!(values[1] % 5, 2 | 4),
+        })
     }
+}
+
+/// What a slice says first.
+struct SliceHead {
+    /// The number of its picture.
+    number: u32,
+    /// The number's first bit.
+    place: usize,
+    /// It refers to no other picture.
+    intra: bool,
 }
 
 /// A recovery point, and the numbering of the pictures from there on.
@@ -91,22 +109,29 @@ pub(crate) struct Recovery {
     numbering: Numbering,
     /// The number of its picture.
     first: u32,
+    /// The number of the last picture since that others may refer to.
+    last: u32,
 }
+
+/// Numbers that a picture may be ahead of the last one that others may refer to: the next, and one
+/// that is left out between.
+const AHEAD: u32 = 2;
 
 impl Recovery {
     /// `slice`: its first.
     pub(crate) fn at(slice: &[u8], length: usize, numbering: Numbering) -> Option<Self> {
-        let (first, _) = numbering.read(Head::of(slice).rbsp.get(1..)?)?;
-        Some(Self {
+        let head = numbering.read(Head::of(slice).rbsp.get(1..)?)?;
+        head.intra.then_some(Self {
             length,
             numbering,
-            first,
+            first: head.number,
+            last: head.number,
         })
     }
 
-    /// A packet of the run that starts here, with its picture numbered from this one on; `None` where
-    /// it cannot be read.
-    pub(crate) fn renumbered(self, packet: &gst::BufferRef) -> Option<gst::Buffer> {
+    /// The next packet of the run that starts here, with its picture numbered from this one on; `None`
+    /// where it cannot be read or does not follow on the last.
+    pub(crate) fn renumbered(&mut self, packet: &gst::BufferRef) -> Option<gst::Buffer> {
         let data = self.renumber(&packet.map_readable().ok()?)?;
         let mut buffer = gst::Buffer::from_mut_slice(data);
         let copied = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS;
@@ -114,17 +139,25 @@ impl Recovery {
         Some(buffer)
     }
 
-    fn renumber(self, data: &[u8]) -> Option<Vec<u8>> {
+    fn renumber(&mut self, data: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(data.len() + 16);
         let mut copied = 0;
         for unit in units(data, self.length) {
             let slice = data.get(unit.clone())?;
             // Slices of other than IDR pictures, whole or the first part of three.
-            if !matches!(slice.first()? & 0x1f, 1 | 2) {
+            let kind = slice.first().filter(|kind| matches!(**kind & 0x1f, 1 | 2));
+            let Some(kind) = kind else {
                 continue;
-            }
+            };
             let mut head = Head::of(slice);
-            let (number, place) = self.numbering.read(head.rbsp.get(1..)?)?;
+            let SliceHead { number, place, .. } = self.numbering.read(head.rbsp.get(1..)?)?;
+            let mask = u32::MAX >> (u32::BITS - self.numbering.bits);
+            if number.wrapping_sub(self.last) & mask > AHEAD {
+                return None;
+            }
+            if kind & 0x60 != 0 {
+                self.last = number;
+            }
             head.write(
                 number.wrapping_sub(self.first),
                 8 + place,
@@ -283,22 +316,34 @@ mod tests {
             length in prop::sample::select(vec![0_usize, 2, 4]),
             first in 0..32_u32,
             slices in prop::collection::vec(
-                (0..9000_u32, 0..32_u32, prop::collection::vec(0..4_u8, 0..40)),
+                (0..9000_u32, 0..3_u32, prop::collection::vec(0..4_u8, 0..40)),
                 1..4,
             ),
         ) {
             let units_of = |shift: u32| -> Vec<Vec<u8>> {
                 let mut all = vec![vec![9, 0xf0], vec![6, 6, 1, 0xc4, 0x80]];
-                for (macroblock, number, rest) in &slices {
+                let mut number = first;
+                for (macroblock, step, rest) in &slices {
+                    number += step;
                     all.push(slice(1, *macroblock, number.wrapping_sub(shift) & 31, rest));
                 }
                 all
             };
-            let recovery = Recovery { length, numbering: NUMBERING, first };
+            let begin = slice(1, 0, first, &[]);
+            let mut recovery = Recovery::at(&begin, length, NUMBERING).unwrap();
             let found = recovery.renumber(&packet(length, &units_of(0)));
             prop_assert_eq!(found, Some(packet(length, &units_of(first))));
+        }
+
+        #[test]
+        fn numbers_that_begin_anew_or_leave_out_several_are_refused(
+            first in 0..32_u32,
+            ahead in 0..32_u32,
+        ) {
             let begin = slice(1, 0, first, &[]);
-            prop_assert_eq!(Recovery::at(&begin, length, NUMBERING), Some(recovery));
+            let mut recovery = Recovery::at(&begin, 4, NUMBERING).unwrap();
+            let next = packet(4, &[slice(1, 0, (first + ahead) & 31, &[])]);
+            prop_assert_eq!(recovery.renumber(&next).is_some(), ahead <= 2);
         }
 
         #[test]
@@ -309,7 +354,7 @@ mod tests {
             colour_planes in any::<bool>(),
         ) {
             let numbering = Numbering { bits, colour_planes };
-            let recovery = Recovery { length, numbering, first: 3 };
+            let mut recovery = Recovery { length, numbering, first: 3, last: 3 };
             let _ = recovery.renumber(&data);
             let _ = Recovery::at(&data, length, numbering);
             let _ = is_recovery_point(&data);

@@ -6,9 +6,9 @@ use core::ops::Range;
 ///
 /// - length: bytes of length before each unit; 0: start codes
 ///
-/// With start codes a unit's end is looked for when the next one is asked for, so that nothing is
-/// searched behind the first slice, which is most of a picture: until then it reaches to the end of
-/// `data`. A unit that is cut short is what there is of it.
+/// With start codes a unit reaches to the end of `data`, see [`bounded`]: its own is looked for when
+/// the next one is asked for, so that nothing is searched behind the first slice, which is most of a
+/// picture. A unit that is cut short is what there is of it.
 pub(crate) fn units(data: &[u8], length: usize) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     core::iter::from_fn(move || {

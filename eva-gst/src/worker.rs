@@ -95,9 +95,11 @@ impl Worker {
         sink: &mut dyn FnMut(Answer),
     ) -> Result<Option<Lost>, GstError> {
         let mut answered = 0;
-        if self.hides && !run.unfinished && !run.resumed {
+        let recovers = run.may_recover() && !run.resumed;
+        if (self.hides || recovers) && !run.unfinished && !run.resumed {
             let mut sound = true;
-            self.pass(run, targets, Show::Asked, shape, &mut |answer| {
+            let show = if self.hides { Show::Asked } else { Show::All };
+            let lost = self.pass(run, targets, show, shape, &mut |answer| {
                 sound &= run.displayed(answered) == Some(answer.picture.time);
                 if sound {
                     answered += 1;
@@ -106,6 +108,12 @@ impl Worker {
             })?;
             if answered == run.covered.min(targets.len()) {
                 return Ok(None);
+            }
+            if recovers {
+                // Whether it is damaged, or could not be made from here, shows from an IDR picture on.
+                let time = targets.get(answered).copied().unwrap_or(i64::MIN);
+                let reason = "a picture cannot be made from a recovery point".to_owned();
+                return Ok(Some(lost.unwrap_or(Lost { time, reason })));
             }
             // A picture is missing, and which one is on display instead was not seen.
             self.hides = false;

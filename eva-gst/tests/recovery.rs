@@ -19,7 +19,7 @@ fn moving(number: u32) -> Vec<u8> {
     let mut picture = vec![128; width * height * 3 / 2];
     for (i, value) in picture.iter_mut().take(width * height).enumerate() {
         let (x, y) = (i % width + number as usize * 3, i / width + number as usize);
-        *value = ((x / 9 ^ y / 7) * 23 % 200) as u8 + dice.below(40) as u8;
+        *value = (((x / 9) ^ (y / 7)) * 23 % 200) as u8 + dice.below(40) as u8;
     }
     picture
 }

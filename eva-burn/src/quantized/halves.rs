@@ -19,7 +19,7 @@ pub(crate) struct HalfMatrix {
     columns: usize,
     /// Rows of `columns` numbers.
     numbers: Vec<u16>,
-    /// Whether all of them are finite.
+    /// Whether all of them are finite; of bf16, where it makes no difference, not looked at.
     finite: bool,
 }
 
