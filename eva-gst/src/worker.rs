@@ -95,8 +95,9 @@ impl Worker {
         sink: &mut dyn FnMut(Answer),
     ) -> Result<Option<Lost>, GstError> {
         let mut answered = 0;
-        let recovers = run.may_recover() && !run.resumed;
-        if (self.hides || recovers) && !run.unfinished && !run.resumed {
+        let whole = !run.unfinished && !run.resumed;
+        let recovers = run.may_recover();
+        if whole && (self.hides || recovers) {
             let mut sound = true;
             let show = if self.hides { Show::Asked } else { Show::All };
             let lost = self.pass(run, targets, show, shape, &mut |answer| {
