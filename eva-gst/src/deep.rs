@@ -1,5 +1,7 @@
 //! Pictures of 10 bits a sample: [`Deep`].
 
+use core::ops::Range;
+
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::VideoFormat;
@@ -26,35 +28,36 @@ impl Deep {
         )
     }
 
-    /// Writes `frame` into `rgb`, rows of `row` bytes.
+    /// Writes `rows` of `frame`, of which the first is an even one, into `rgb`.
     pub(crate) fn write_rgb(
         &mut self,
         frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
+        rows: Range<u32>,
         rgb: &mut [u8],
-        row: u32,
         range: YuvRange,
         matrix: YuvStandardMatrix,
     ) -> Result<(), String> {
-        let (width, height) = (frame.width() as usize, frame.height() as usize);
+        let (width, height) = (frame.width(), rows.end - rows.start);
         let half = width.div_ceil(2);
         let format = frame.format();
-        let chroma_height = match format {
-            VideoFormat::I42210le => height,
-            _ => height.div_ceil(2),
+        let (first, size) = (rows.start as usize, (width as usize, height as usize));
+        let (chroma_first, chroma_height) = match format {
+            VideoFormat::I42210le => (first, size.1),
+            _ => (first / 2, size.1.div_ceil(2)),
         };
-        let rows = |plane: u32| {
+        let rows = |plane: u32, first: usize| {
             let stride = frame.plane_stride().get(plane as usize).copied();
             let stride = stride.and_then(|stride| usize::try_from(stride).ok());
             let data = frame.plane_data(plane).map_err(|error| error.to_string())?;
             let stride = stride.filter(|stride| *stride > 0).ok_or("odd rows")?;
-            Ok::<_, String>(data.chunks(stride))
+            Ok::<_, String>(data.chunks(stride).skip(first))
         };
+        let chroma_size = (half as usize, chroma_height);
         if format == VideoFormat::P01010le {
             // The 10 bits stand at the top of 16, and U and V take turns.
-            self.y.clear();
-            fill(&mut self.y, rows(0)?, width, height, 6);
-            self.u.clear();
-            fill(&mut self.u, rows(1)?, 2 * half, chroma_height, 6);
+            fill(&mut self.y, rows(0, first)?, size, 6);
+            let both = (2 * half as usize, chroma_height);
+            fill(&mut self.u, rows(1, chroma_first)?, both, 6);
             self.v.clear();
             self.v.extend(self.u.iter().skip(1).step_by(2));
             let mut even = 0_usize;
@@ -63,41 +66,36 @@ impl Deep {
                 even % 2 == 1
             });
         } else {
-            for (plane, samples) in [(0, &mut self.y), (1, &mut self.u), (2, &mut self.v)] {
-                let (width, height) = match plane {
-                    0 => (width, height),
-                    _ => (half, chroma_height),
-                };
-                samples.clear();
-                fill(samples, rows(plane)?, width, height, 0);
-            }
+            fill(&mut self.y, rows(0, first)?, size, 0);
+            fill(&mut self.u, rows(1, chroma_first)?, chroma_size, 0);
+            fill(&mut self.v, rows(2, chroma_first)?, chroma_size, 0);
         }
         let planes = YuvPlanarImage {
             y_plane: &self.y[..],
-            y_stride: frame.width(),
+            y_stride: width,
             u_plane: &self.u[..],
-            u_stride: frame.width().div_ceil(2),
+            u_stride: half,
             v_plane: &self.v[..],
-            v_stride: frame.width().div_ceil(2),
-            width: frame.width(),
-            height: frame.height(),
+            v_stride: half,
+            width,
+            height,
         };
         match format {
-            VideoFormat::I42210le => yuv::i210_to_rgb(&planes, rgb, row, range, matrix),
-            _ => yuv::i010_to_rgb(&planes, rgb, row, range, matrix),
+            VideoFormat::I42210le => yuv::i210_to_rgb(&planes, rgb, width * 3, range, matrix),
+            _ => yuv::i010_to_rgb(&planes, rgb, width * 3, range, matrix),
         }
         .map_err(|error| error.to_string())
     }
 }
 
-/// Appends `width` x `height` little-endian samples, shifted down by `shift` bits.
+/// Fills `samples` with `width` x `height` little-endian ones, shifted down by `shift` bits.
 fn fill<'a>(
     samples: &mut Vec<u16>,
     rows: impl Iterator<Item = &'a [u8]>,
-    width: usize,
-    height: usize,
+    (width, height): (usize, usize),
     shift: u32,
 ) {
+    samples.clear();
     samples.reserve(width * height);
     for row in rows.take(height) {
         samples.extend(row.chunks_exact(2).take(width).map(|bytes| match bytes {
@@ -142,9 +140,11 @@ mod tests {
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&buffer, &info).unwrap();
         let mut rgb = vec![0; 37 * 21 * 3];
         let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt601);
-        Deep::default()
-            .write_rgb(&frame, &mut rgb, 37 * 3, range, matrix)
-            .unwrap();
+        // In two parts, of an even and an odd number of rows.
+        let mut deep = Deep::default();
+        let (upper, lower) = rgb.split_at_mut(8 * 37 * 3);
+        deep.write_rgb(&frame, 0..8, upper, range, matrix).unwrap();
+        deep.write_rgb(&frame, 8..21, lower, range, matrix).unwrap();
         [
             rgb[..3].try_into().unwrap(),
             rgb[rgb.len() - 3..].try_into().unwrap(),

@@ -2,11 +2,8 @@
 
 use eva_core::RgbImage;
 use fast_image_resize as fir;
-use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
-use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
-use yuv::{YuvRange, YuvStandardMatrix};
 
+use crate::colour::Rgb;
 use crate::deep::Deep;
 use crate::output::Picture;
 
@@ -72,11 +69,18 @@ impl Orientation {
     }
 }
 
+/// Bytes of RGB that are made at a time. With fewer, the resizer would spend more on weights, which it
+/// computes each time; all of a large picture at once would be memory touched for the first time.
+const BAND_BYTES: usize = 1 << 20;
+
+/// Rows above and below a band that the filter looks at.
+const REACH: u32 = 2;
+
 /// Converts and resizes pictures, with buffers that are kept between them.
 #[derive(Default)]
 pub(crate) struct Converter {
-    rgb: Vec<u8>,
     deep: Deep,
+    band: Vec<u8>,
     resizer: fir::Resizer,
 }
 
@@ -92,127 +96,72 @@ impl Converter {
         width: u32,
         height: u32,
     ) -> Result<RgbImage, String> {
-        let (from_width, from_height) = self.fill_rgb(picture)?;
         // Resizing first leaves fewer pixels to turn, and comes to the same.
         let (flat_width, flat_height) = if orientation.is_sideways() {
             (height, width)
         } else {
             (width, height)
         };
-        let pixels = if (from_width, from_height) == (flat_width, flat_height) {
-            self.rgb.clone()
+        let rgb = Rgb::of(picture)?;
+        let pixels = if rgb.size() == (flat_width, flat_height) {
+            let mut pixels = vec![0; bytes(flat_width, flat_height)?];
+            rgb.write(0..flat_height, &mut self.deep, &mut pixels)?;
+            pixels
         } else {
-            let from = fir::images::ImageRef::new(
-                from_width,
-                from_height,
-                &self.rgb,
-                fir::PixelType::U8x3,
-            )
-            .map_err(|error| error.to_string())?;
-            let mut to = fir::images::Image::new(flat_width, flat_height, fir::PixelType::U8x3);
-            let cubic =
-                fir::Filter::new("bicubic -0.75", cubic, 2.0).map_err(|error| error.to_string())?;
-            let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Interpolation(
-                fir::FilterType::Custom(cubic),
-            ));
-            self.resizer
-                .resize(&from, &mut to, &options)
-                .map_err(|error| error.to_string())?;
-            to.into_vec()
+            self.resized(&rgb, flat_width, flat_height)?
         };
         let pixels = orientation.apply(pixels, flat_width as usize, flat_height as usize);
         RgbImage::new(width, height, pixels).map_err(|error| error.to_string())
     }
 
-    /// Fills `self.rgb` with the picture at its stored size, which is returned.
-    fn fill_rgb(&mut self, picture: &Picture) -> Result<(u32, u32), String> {
-        let info = &picture.info;
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&picture.buffer, info)
-            .map_err(|_| "a decoded picture cannot be read".to_owned())?;
-        let (width, height) = (frame.width(), frame.height());
-        let row = width
-            .checked_mul(3)
-            .ok_or_else(|| "a decoded picture is too wide".to_owned())?;
-        let size = row as usize * height as usize;
-        if self.rgb.len() != size {
-            // Not resized: memory that comes zeroed is not written to first.
-            self.rgb = vec![0; size];
-        }
+    /// The picture at `width` x `height`, made band by band.
+    fn resized(&mut self, rgb: &Rgb<'_>, width: u32, height: u32) -> Result<Vec<u8>, String> {
+        let filter =
+            fir::Filter::new("bicubic -0.75", cubic, 2.0).map_err(|error| error.to_string())?;
+        let filter = fir::ResizeAlg::Interpolation(fir::FilterType::Custom(filter));
+        let options = fir::ResizeOptions::new().resize_alg(filter);
+        let (from_width, from_height) = rgb.size();
+        let scale = f64::from(from_height) / f64::from(height.max(1));
+        let band = band(bytes(from_width, 1)?, scale);
+        let mut pixels = vec![0; bytes(width, height)?];
+        let parts = pixels.chunks_mut(bytes(width, band)?.max(1));
+        for (begin, part) in (0..height).step_by(band as usize).zip(parts) {
+            let rows = band.min(height - begin);
+            // Where they lie in the picture, and the rows that they are made of.
+            let top = f64::from(begin) * scale;
+            let bottom = (f64::from(begin + rows) * scale).min(f64::from(from_height));
+            let first = (top as u32).saturating_sub(REACH) & !1;
+            let last = (bottom.ceil() as u32 + REACH).min(from_height);
+            self.band.resize(bytes(from_width, last - first)?, 0);
+            rgb.write(first..last, &mut self.deep, &mut self.band)?;
 
-        let plane = |index: u32| frame.plane_data(index).map_err(|error| error.to_string());
-        let stride = |index: usize| {
-            let stride = frame.plane_stride().get(index).copied();
-            stride
-                .and_then(|stride| u32::try_from(stride).ok())
-                .ok_or("odd rows")
-        };
-        let range = match info.colorimetry().range() {
-            VideoColorRange::Range0_255 => YuvRange::Full,
-            _ => YuvRange::Limited,
-        };
-        let matrix = matrix(picture);
-        let rgb = &mut self.rgb;
-        let converted = match frame.format() {
-            format @ (VideoFormat::I420
-            | VideoFormat::Yv12
-            | VideoFormat::Y42b
-            | VideoFormat::Y444) => {
-                // YV12 stores V before U.
-                let (u, v) = if format == VideoFormat::Yv12 {
-                    (2, 1)
-                } else {
-                    (1, 2)
-                };
-                let planes = yuv::YuvPlanarImage {
-                    y_plane: plane(0)?,
-                    y_stride: stride(0)?,
-                    u_plane: plane(u)?,
-                    u_stride: stride(u as usize)?,
-                    v_plane: plane(v)?,
-                    v_stride: stride(v as usize)?,
-                    width,
-                    height,
-                };
-                match format {
-                    VideoFormat::Y42b => yuv::yuv422_to_rgb(&planes, rgb, row, range, matrix),
-                    VideoFormat::Y444 => yuv::yuv444_to_rgb(&planes, rgb, row, range, matrix),
-                    _ => yuv::yuv420_to_rgb(&planes, rgb, row, range, matrix),
-                }
-            }
-            VideoFormat::Nv12 => {
-                let planes = yuv::YuvBiPlanarImage {
-                    y_plane: plane(0)?,
-                    y_stride: stride(0)?,
-                    uv_plane: plane(1)?,
-                    uv_stride: stride(1)?,
-                    width,
-                    height,
-                };
-                let mode = yuv::YuvConversionMode::Balanced;
-                yuv::yuv_nv12_to_rgb(&planes, rgb, row, range, matrix, mode)
-            }
-            VideoFormat::Gray8 => {
-                let plane = yuv::YuvGrayImage {
-                    y_plane: plane(0)?,
-                    y_stride: stride(0)?,
-                    width,
-                    height,
-                };
-                yuv::yuv400_to_rgb(&plane, rgb, row, range, matrix)
-            }
-            format if Deep::reads(format) => {
-                self.deep.write_rgb(&frame, rgb, row, range, matrix)?;
-                return Ok((width, height));
-            }
-            _ => {
-                drop(frame);
-                *rgb = by_gstreamer(picture)?;
-                return Ok((width, height));
-            }
-        };
-        converted.map_err(|error| error.to_string())?;
-        Ok((width, height))
+            let kind = fir::PixelType::U8x3;
+            let from = fir::images::ImageRef::new(from_width, last - first, &self.band, kind)
+                .map_err(|error| error.to_string())?;
+            let mut to = fir::images::Image::from_slice_u8(width, rows, part, kind)
+                .map_err(|error| error.to_string())?;
+            let (top, height) = (top - f64::from(first), bottom - top);
+            let options = options.crop(0.0, top, f64::from(from_width), height);
+            self.resizer
+                .resize(&from, &mut to, &options)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(pixels)
     }
+}
+
+/// How many rows to make at a time, each of `scale` rows of `row` bytes.
+fn band(row: usize, scale: f64) -> u32 {
+    let rows = BAND_BYTES as f64 / row.max(1) as f64 / scale;
+    (rows as u32).max(8 * REACH)
+}
+
+/// The size of `width` x `height` RGB pixels.
+fn bytes(width: u32, height: u32) -> Result<usize, String> {
+    (width as usize)
+        .checked_mul(3)
+        .and_then(|row| row.checked_mul(height as usize))
+        .ok_or_else(|| "a picture is too large".to_owned())
 }
 
 /// The weights of a pixel at `x` from the sampled place: Keys' cubic with a = -0.75.
@@ -228,70 +177,16 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// BT.601 unless the stream names another, as the published code's decoder has it.
-fn matrix(picture: &Picture) -> YuvStandardMatrix {
-    match picture.colour.as_ref().map(|colour| colour.matrix()) {
-        Some(VideoColorMatrix::Bt709) => YuvStandardMatrix::Bt709,
-        Some(VideoColorMatrix::Bt2020) => YuvStandardMatrix::Bt2020,
-        Some(VideoColorMatrix::Smpte240m) => YuvStandardMatrix::Smpte240,
-        Some(VideoColorMatrix::Fcc) => YuvStandardMatrix::Fcc,
-        _ => YuvStandardMatrix::Bt601,
-    }
-}
-
-/// Rarer layouts (12 bits and more, packed, RGB) take GStreamer's own converter.
-fn by_gstreamer(picture: &Picture) -> Result<Vec<u8>, String> {
-    let refused = || {
-        format!(
-            "pictures of format {} cannot be read",
-            picture.info.format()
-        )
-    };
-    let (width, height) = (picture.info.width(), picture.info.height());
-    let mut from = gst_video::VideoInfo::builder(picture.info.format(), width, height);
-    let guessed = picture.info.colorimetry();
-    let named = gst_video::VideoColorimetry::new(
-        guessed.range(),
-        match picture.colour.as_ref().map(|colour| colour.matrix()) {
-            None | Some(VideoColorMatrix::Unknown) if picture.info.is_yuv() => {
-                VideoColorMatrix::Bt601
-            }
-            None | Some(VideoColorMatrix::Unknown) => guessed.matrix(),
-            Some(matrix) => matrix,
-        },
-        guessed.transfer(),
-        guessed.primaries(),
-    );
-    from = from
-        .colorimetry(&named)
-        .interlace_mode(picture.info.interlace_mode());
-    let from = from.build().map_err(|_| refused())?;
-    let to = gst_video::VideoInfo::builder(VideoFormat::Rgb, width, height)
-        .build()
-        .map_err(|_| refused())?;
-    let input = gst_video::VideoFrame::from_buffer_readable(picture.buffer.clone(), &from)
-        .map_err(|_| refused())?;
-    let buffer = gstreamer::Buffer::with_size(to.size()).map_err(|_| refused())?;
-    let mut output =
-        gst_video::VideoFrame::from_buffer_writable(buffer, &to).map_err(|_| refused())?;
-    gst_video::VideoConverter::new(&from, &to, None)
-        .map_err(|_| refused())?
-        .frame(&input, &mut output);
-    let stride = output.plane_stride().first().copied().unwrap_or(0);
-    let stride = usize::try_from(stride).map_err(|_| refused())?.max(1);
-    let rows = output.plane_data(0).map_err(|_| refused())?;
-    let row = width as usize * 3;
-    Ok(rows
-        .chunks(stride)
-        .take(height as usize)
-        .flat_map(|line| line.iter().take(row).copied())
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use eva_core::Pixels;
+    use gstreamer as gst;
+    use gstreamer_video as gst_video;
+    use gstreamer_video::VideoFormat;
+
     use super::*;
+    use crate::output::Output;
 
     /// A 3 x 2 picture whose pixels are named a to f.
     fn turned(tag: &str) -> String {
@@ -319,5 +214,68 @@ mod tests {
             assert!((sum - 1.0).abs() < 1e-12);
         }
         assert!((cubic(0.5) - 0.59375).abs() < 1e-12);
+    }
+
+    /// A picture of noise.
+    fn noise(format: VideoFormat, width: u32, height: u32) -> Picture {
+        let info = gst_video::VideoInfo::builder(format, width, height);
+        let info = info.build().unwrap();
+        let bytes = (0..info.size() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
+        let mut buffer = gst::Buffer::from_mut_slice(bytes.collect::<Vec<u8>>());
+        let buffer_mut = buffer.get_mut().unwrap();
+        buffer_mut.set_pts(gst::ClockTime::ZERO);
+        let mut output = Output {
+            info: Some(info),
+            ..Output::default()
+        };
+        output.picture(buffer);
+        output.last.unwrap()
+    }
+
+    #[test]
+    fn pictures_made_in_bands_are_those_made_at_once() {
+        gst::init().unwrap();
+        let formats = [
+            VideoFormat::I420,
+            VideoFormat::Nv12,
+            VideoFormat::Y42b,
+            VideoFormat::Y444,
+            VideoFormat::Gray8,
+            VideoFormat::I42010le,
+            VideoFormat::I42210le,
+            VideoFormat::P01010le,
+            VideoFormat::Rgbx,
+        ];
+        for format in formats {
+            let picture = noise(format, 1301, 723);
+            let rgb = Rgb::of(&picture).unwrap();
+            let mut whole = vec![0; 1301 * 723 * 3];
+            rgb.write(0..723, &mut Deep::default(), &mut whole).unwrap();
+            let whole =
+                fir::images::Image::from_vec_u8(1301, 723, whole, fir::PixelType::U8x3).unwrap();
+            for (width, height) in [(650, 361), (333, 97), (1301, 722), (1400, 1100), (5, 3)] {
+                assert!(band(1301 * 3, 723.0 / f64::from(height)) < height || height < 100);
+                let mut at_once = fir::images::Image::new(width, height, fir::PixelType::U8x3);
+                let filter = fir::Filter::new("cubic", cubic, 2.0).unwrap();
+                let filter = fir::ResizeAlg::Interpolation(fir::FilterType::Custom(filter));
+                let options = fir::ResizeOptions::new().resize_alg(filter);
+                fir::Resizer::new()
+                    .resize(&whole, &mut at_once, &options)
+                    .unwrap();
+                let mut converter = Converter::default();
+                let banded = converter
+                    .convert(&picture, Orientation::default(), width, height)
+                    .unwrap();
+                let off = banded.rgb().iter().zip(at_once.buffer());
+                let off: Vec<u8> = off.map(|(a, b)| a.abs_diff(*b)).collect();
+                // Weights are rounded as the largest of a band allows, in both directions.
+                let (most, others) = (off.iter().max(), off.iter().filter(|off| **off > 0));
+                assert!(most <= Some(&2), "{format} {width} x {height}: {most:?}");
+                assert!(
+                    others.count() * 100 < off.len(),
+                    "{format} {width} x {height}"
+                );
+            }
+        }
     }
 }

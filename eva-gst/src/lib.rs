@@ -29,6 +29,7 @@ mod ahead;
 mod cache;
 mod cancel;
 mod choice;
+mod colour;
 mod container;
 mod costs;
 mod decoder;
