@@ -87,11 +87,11 @@ impl SwiGlu {
     }
 
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let gate = self.gate_proj.forward(x.clone());
+        let [gate, up] = Projection::forward_each([&self.gate_proj, &self.up_proj], x);
         let gated = if cpu::applies(&gate) {
-            cpu::gated(gate, self.up_proj.forward(x))
+            cpu::gated(gate, up)
         } else {
-            silu(gate) * self.up_proj.forward(x)
+            silu(gate) * up
         };
         self.down_proj.forward(gated)
     }

@@ -32,6 +32,7 @@ pub mod sample;
 mod shared;
 mod slots;
 mod text;
+mod threads;
 pub mod train;
 mod turns;
 mod vision;

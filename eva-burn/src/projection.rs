@@ -32,6 +32,28 @@ impl Projection {
             Self::Packed(layer) => layer.forward(x),
         }
     }
+
+    /// What each of several maps makes of the same numbers.
+    ///
+    /// # Shapes
+    /// - x: `[.., input]`
+    /// - returned: `[.., output]` of each
+    pub(crate) fn forward_each<const N: usize, const D: usize>(
+        maps: [&Self; N],
+        x: Tensor<D>,
+    ) -> [Tensor<D>; N] {
+        let packed: Vec<&PackedLinear> = maps
+            .iter()
+            .filter_map(|map| match map {
+                Self::Packed(layer) => Some(layer),
+                Self::Dense(_) => None,
+            })
+            .collect();
+        match packed.try_into() {
+            Ok(layers) => PackedLinear::forward_each(layers, x),
+            Err(_) => maps.map(|map| map.forward(x.clone())),
+        }
+    }
 }
 
 /// The input embeddings, `[vocab, hidden]`; also the output head when tied.

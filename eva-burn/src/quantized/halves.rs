@@ -12,77 +12,121 @@ pub(crate) enum Half {
     Bf16,
 }
 
+/// Columns of a panel at most. Their part of the vector stays in the fastest cache beside the weights that
+/// stream past it; with one twice as long, weights come from memory at half the rate (docs/hardware.md).
+const PANEL: usize = 2048;
+
 /// A matrix whose rows are the checkpoint's: one for each number of the output.
+///
+/// It is kept in panels of columns, each with its part of every row one after the other, as they are
+/// multiplied.
 #[derive(Clone)]
 pub(crate) struct HalfMatrix {
     half: Half,
+    rows: usize,
     columns: usize,
-    /// Rows of `columns` numbers.
-    numbers: Vec<u16>,
+    /// Columns of each panel but the last.
+    width: usize,
+    panels: Vec<Vec<u16>>,
     /// Whether all of them are finite; of bf16, where it makes no difference, not looked at.
     finite: bool,
 }
 
 impl std::fmt::Debug for HalfMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}, {} x {}", self.half, self.rows(), self.columns)
+        write!(f, "{:?}, {} x {}", self.half, self.rows, self.columns)
     }
 }
 
 impl HalfMatrix {
     /// A matrix of `columns` without rows yet, with room for `rows`.
     pub(crate) fn with_capacity(half: Half, rows: usize, columns: usize) -> Self {
+        let count = columns.div_ceil(PANEL).max(1);
+        let width = columns.div_ceil(count).max(1);
+        let width = width.next_multiple_of(kernel::LANES);
+        let widths = (0..columns).step_by(width);
+        let widths = widths.map(|first| width.min(columns - first));
         Self {
             half,
+            rows: 0,
             columns,
-            numbers: Vec::with_capacity(rows * columns),
+            width,
+            panels: widths
+                .map(|width| Vec::with_capacity(rows * width))
+                .collect(),
             finite: true,
         }
     }
 
     /// Appends rows, given one after the other.
     pub(crate) fn push_rows(&mut self, numbers: &[f32]) {
-        match self.half {
-            Half::F16 => {
-                let halves = numbers.iter().map(|x| half::f16::from_f32(*x));
-                self.finite &= halves.clone().all(half::f16::is_finite);
-                self.numbers.extend(halves.map(half::f16::to_bits));
+        for row in numbers.chunks_exact(self.columns.max(1)) {
+            for (panel, numbers) in self.panels.iter_mut().zip(row.chunks(self.width)) {
+                match self.half {
+                    Half::F16 => {
+                        let halves = numbers.iter().map(|x| half::f16::from_f32(*x));
+                        self.finite &= halves.clone().all(half::f16::is_finite);
+                        panel.extend(halves.map(half::f16::to_bits));
+                    }
+                    Half::Bf16 => {
+                        let halves = numbers.iter().map(|x| half::bf16::from_f32(*x).to_bits());
+                        panel.extend(halves);
+                    }
+                }
             }
-            Half::Bf16 => {
-                let halves = numbers.iter().map(|x| half::bf16::from_f32(*x).to_bits());
-                self.numbers.extend(halves);
-            }
+            self.rows += 1;
         }
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.numbers.len() / self.columns.max(1)
+        self.rows
     }
 
     pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
+    /// Each panel's rows from `first` on, and how many columns it has.
+    fn panels(&self, first: usize) -> impl Iterator<Item = (&[u16], usize)> {
+        let columns = (0..self.columns).step_by(self.width);
+        self.panels.iter().zip(columns).map(move |(panel, begin)| {
+            let width = self.width.min(self.columns - begin);
+            (panel.get(first * width..).unwrap_or_default(), width)
+        })
+    }
+
     /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
     /// as it is.
     pub(super) fn write_out(&self, first: usize, out: &mut [f32]) {
         let piece = ROWS_AT_ONCE * self.columns.max(1);
-        let numbers = self.numbers.get(first * self.columns..).unwrap_or_default();
-        out.par_chunks_mut(piece)
-            .zip(numbers.par_chunks(piece))
-            .for_each(|(out, numbers)| kernel::widen(self.half, numbers, out));
+        let pieces = out.par_chunks_mut(piece).enumerate();
+        pieces.for_each(|(index, out)| {
+            let mut begin = 0;
+            for (panel, width) in self.panels(first + index * ROWS_AT_ONCE) {
+                let rows = out.chunks_mut(self.columns.max(1));
+                for (row, numbers) in rows.zip(panel.chunks(width)) {
+                    let row = row.get_mut(begin..).unwrap_or_default();
+                    kernel::widen(self.half, numbers, row);
+                }
+                begin += width;
+            }
+        });
     }
 
-    /// Products of rows from `first` on with vectors of `columns` numbers.
+    /// Adds products of rows from `first` on with vectors of `columns` numbers.
     ///
     /// - out: for each row one number for each vector
     pub(super) fn multiply(&self, first: usize, vectors: &[f32], out: &mut [f32]) {
         let columns = self.columns.max(1);
         let count = vectors.len() / columns;
-        let numbers = self.numbers.get(first * columns..).unwrap_or_default();
-        for (index, vector) in vectors.chunks_exact(columns).enumerate() {
-            let out = out.get_mut(index..).unwrap_or_default();
-            kernel::multiply_halves(self.half, self.finite, numbers, vector, out, count);
+        let mut begin = 0;
+        for (panel, width) in self.panels(first) {
+            for (index, vector) in vectors.chunks_exact(columns).enumerate() {
+                let vector = vector.get(begin..begin + width).unwrap_or_default();
+                let out = out.get_mut(index..).unwrap_or_default();
+                kernel::multiply_halves(self.half, self.finite, panel, vector, out, count);
+            }
+            begin += width;
         }
     }
 }

@@ -84,9 +84,9 @@ fn row4(codes: &[u8], scales: &[u16], steps: &[i16], blocks: &[Block]) -> f32 {
 }
 
 /// Numbers that are added up side by side.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
-/// Sums of the products of each row of 16-bit numbers with one vector.
+/// Adds the sums of the products of each row of 16-bit numbers with one vector.
 ///
 /// - finite: whether all numbers are
 /// - rows: of as many numbers as `vector`
@@ -105,17 +105,17 @@ pub(super) fn multiply_halves(
     match half {
         Half::F16 if finite => {
             for (to, row) in out.zip(rows) {
-                *to = product(row, vector, finite_f16_value);
+                *to += product(row, vector, finite_f16_value);
             }
         }
         Half::F16 => {
             for (to, row) in out.zip(rows) {
-                *to = product(row, vector, f16_value);
+                *to += product(row, vector, f16_value);
             }
         }
         Half::Bf16 => {
             for (to, row) in out.zip(rows) {
-                *to = product(row, vector, scale_value);
+                *to += product(row, vector, scale_value);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! [`PackedLinear`]: a linear layer of weights in fewer bits than they are multiplied in.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -8,13 +8,14 @@ use burn::tensor::{Tensor, TensorData};
 use super::activations::Activations;
 use super::halves::HalfMatrix;
 use super::matrix::QuantizedMatrix;
+use crate::threads::share_out;
 
 /// Up to this many vectors the weights are multiplied as they are; above, writing them out costs less
 /// than it saves (measured: see docs/hardware.md).
 const FEW: usize = 12;
 
 /// Products of a weight and a number that take less time than waking another core.
-const ALONE: usize = 1 << 20;
+const ALONE: usize = 1 << 19;
 
 /// Pieces of a matrix for each core, so that one which wakes late leaves its work to the others.
 const PIECES: usize = 4;
@@ -46,6 +47,14 @@ impl Matrix {
         }
     }
 
+    /// Products of rows from `first` on, as many as `out` takes, added to its zeros.
+    fn multiply(&self, first: usize, vectors: &Vectors, out: &mut [f32]) {
+        match self {
+            Self::Blocks(matrix) => matrix.multiply(first, vectors.steps(), out),
+            Self::Halves(matrix) => matrix.multiply(first, &vectors.numbers, out),
+        }
+    }
+
     /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
     /// as it is.
     pub(crate) fn write_out(&self, first: usize, out: &mut [f32]) {
@@ -53,6 +62,21 @@ impl Matrix {
             Self::Blocks(matrix) => matrix.dequantize(first, out),
             Self::Halves(matrix) => matrix.write_out(first, out),
         }
+    }
+}
+
+/// What a layer multiplies.
+struct Vectors {
+    columns: usize,
+    numbers: Vec<f32>,
+    /// As blocks of integers are multiplied; made when the first is.
+    steps: OnceLock<Activations>,
+}
+
+impl Vectors {
+    fn steps(&self) -> &Activations {
+        self.steps
+            .get_or_init(|| Activations::new(&self.numbers, self.columns))
     }
 }
 
@@ -80,72 +104,76 @@ impl PackedLinear {
     /// - x: `[.., columns]`
     /// - returned: `[.., rows]`
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
-        let mut shape = x.dims();
+        let [product] = Self::forward_each([self], x);
+        product
+    }
+
+    /// What each of several layers makes of the same numbers. Few vectors are multiplied with all of
+    /// them in one go, for which the other cores are woken once.
+    ///
+    /// # Shapes
+    /// - x: `[.., columns]`
+    /// - returned: `[.., rows]` of each
+    pub(crate) fn forward_each<const N: usize, const D: usize>(
+        layers: [&Self; N],
+        x: Tensor<D>,
+    ) -> [Tensor<D>; N] {
+        let shape = x.dims();
+        let columns = shape[D - 1];
         let vectors = shape.iter().product::<usize>() / columns.max(1);
         let x = x.reshape([vectors, columns]);
-        let product = if vectors <= FEW {
-            self.multiply_few(x, vectors)
+        let products = if vectors <= FEW {
+            Self::multiply_few(layers, x, vectors)
         } else {
-            self.multiply_many(x)
+            layers.map(|layer| layer.multiply_many(x.clone()))
         };
-        shape[D - 1] = rows;
-        let product = product.reshape(shape);
-        match &self.bias {
-            Some(bias) => product + bias.val().unsqueeze(),
-            None => product,
-        }
+        let mut layers = layers.into_iter();
+        products.map(|product| {
+            let mut shape = shape;
+            shape[D - 1] = product.dims()[1];
+            let product = product.reshape(shape);
+            match layers.next().and_then(|layer| layer.bias.as_ref()) {
+                Some(bias) => product + bias.val().unsqueeze(),
+                None => product,
+            }
+        })
     }
 
-    fn multiply_few(&self, x: Tensor<2>, count: usize) -> Tensor<2> {
+    /// In pieces of rows, each of which is multiplied with all vectors while it is in the cache.
+    fn multiply_few<const N: usize>(
+        layers: [&Self; N],
+        x: Tensor<2>,
+        count: usize,
+    ) -> [Tensor<2>; N] {
         let device = x.device();
-        let rows = self.matrix.rows();
-        let numbers: Vec<f32> = x.try_into_vec_as().unwrap_or_default();
-        let products = match &*self.matrix {
-            Matrix::Blocks(matrix) => {
-                let x = Activations::new(&numbers, matrix.columns);
-                self.in_pieces(count, |first, out| matrix.multiply(first, &x, out))
-            }
-            Matrix::Halves(matrix) => {
-                self.in_pieces(count, |first, out| matrix.multiply(first, &numbers, out))
-            }
+        let vectors = Vectors {
+            columns: x.dims()[1],
+            numbers: x.try_into_vec_as().unwrap_or_default(),
+            steps: OnceLock::new(),
         };
-        Tensor::<2>::from_data(TensorData::new(products, [rows, count]), &device).transpose()
-    }
-
-    /// Products of all rows with `count` vectors: for each row one number for each vector. `multiply`
-    /// makes those of some rows, from a first one on, while their weights are in the cache.
-    fn in_pieces(&self, count: usize, multiply: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-        let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
-        let mut out = vec![0.0; rows * count];
-        let threads = if rows * columns * count < ALONE {
-            1
-        } else {
-            rayon::current_num_threads()
-        };
-        let piece = rows.div_ceil(threads * PIECES).max(1);
-        let pieces = out.chunks_mut((piece * count).max(1)).enumerate();
-        if threads == 1 {
-            pieces.for_each(|(index, out)| multiply(index * piece, out));
-        } else {
-            // This thread begins at once: handing all to the pool costs a sleep and two wakings, which
-            // for a layer of a small model is as long as the product.
-            let pieces = Mutex::new(pieces);
-            let work = || {
-                loop {
-                    let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((index, out)) = next else { break };
-                    multiply(index * piece, out);
-                }
-            };
-            rayon::in_place_scope(|scope| {
-                for _ in 1..threads {
-                    scope.spawn(|_| work());
-                }
-                work();
-            });
+        let matrices = layers.map(|layer| &*layer.matrix);
+        if matrices.iter().any(|m| matches!(m, Matrix::Blocks(_))) {
+            // Before the others come, who would have to wait for them.
+            vectors.steps();
         }
-        out
+        let mut products = matrices.map(|matrix| vec![0.0; matrix.rows() * count]);
+        let sizes = matrices.map(|matrix| matrix.rows() * matrix.columns() * count);
+        let alone = sizes.iter().sum::<usize>() < ALONE;
+        let threads = rayon::current_num_threads();
+        let parts = matrices.into_iter().zip(&mut products);
+        let pieces = parts.flat_map(|(matrix, out)| {
+            let piece = matrix.rows().div_ceil(threads * PIECES).max(1);
+            let pieces = out.chunks_mut((piece * count).max(1)).enumerate();
+            pieces.map(move |(index, out)| (matrix, index * piece, out))
+        });
+        share_out(pieces, alone, |(matrix, first, out)| {
+            matrix.multiply(first, &vectors, out);
+        });
+        let mut matrices = matrices.into_iter();
+        products.map(|products| {
+            let rows = matrices.next().map_or(0, Matrix::rows);
+            Tensor::<2>::from_data(TensorData::new(products, [rows, count]), &device).transpose()
+        })
     }
 
     fn multiply_many(&self, x: Tensor<2>) -> Tensor<2> {
