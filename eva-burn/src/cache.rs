@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use crate::config::{ModelConfig, TextConfig};
+use crate::cpu;
 use crate::weights::Precision;
 
 /// Bytes that the keys and values of one token take.
@@ -25,6 +26,9 @@ pub(crate) fn kv_values_per_token(config: &TextConfig) -> u64 {
     let width = config.num_key_value_heads * config.head_dim();
     2 * config.num_hidden_layers as u64 * width as u64
 }
+
+/// Numbers of one sequence's keys in a layer from which on [`KvCache::attend`] is faster than Burn's products.
+const WORTH_IT: usize = 1 << 16;
 
 /// Keys and values of one sequence, or of several that advance together.
 ///
@@ -164,6 +168,35 @@ impl KvCache {
             layer.keys.clone().narrow(2, 0, end),
             layer.values.clone().narrow(2, 0, end),
         )
+    }
+
+    /// Appends one new token's keys and values of each sequence to a layer, as [`append`](Self::append)
+    /// does, and returns the attention of its queries over all of it; `None` where that is for the caller:
+    /// on other devices, with several new tokens, and over so few that Burn's products take no longer.
+    ///
+    /// # Shapes
+    /// - query: `[sequences, heads, 1, head_dim]`, returned alike
+    /// - keys, values: `[sequences, kv_heads, 1, head_dim]`
+    pub(crate) fn attend(
+        &mut self,
+        layer: usize,
+        query: &Tensor<4>,
+        keys: &Tensor<4>,
+        values: &Tensor<4>,
+    ) -> Option<Tensor<4>> {
+        let [_, heads, new, width] = keys.dims();
+        let ours = [query, keys, values].iter().all(|x| cpu::applies(x));
+        if !ours || new != 1 || heads * width * self.len < WORTH_IT {
+            return None;
+        }
+        let layer = &mut self.layers[layer];
+        Some(cpu::attended(
+            query.clone(),
+            (&mut layer.keys, keys.clone()),
+            (&mut layer.values, values.clone()),
+            self.len,
+            &self.starts,
+        ))
     }
 
     /// Counts `new` tokens as read, once every layer has appended them.

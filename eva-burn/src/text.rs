@@ -139,16 +139,31 @@ impl SelfAttention {
             let width = x.dims()[2] / heads;
             x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)
         };
-        let query = rotary.apply(split(self.q_proj.forward(x.clone()), self.heads));
-        let keys = rotary.apply(split(self.k_proj.forward(x.clone()), self.kv_heads));
-        let values = split(self.v_proj.forward(x), self.kv_heads);
-        let (padding, (keys, values)) = match cache {
-            Some((cache, layer)) => (cache.padding(), cache.append(layer, keys, values)),
-            None => (None, (keys, values)),
-        };
-        let mixed = attend_padded(query, keys, values, Reach::Causal, padding);
+        let maps = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [query, keys, values] = Projection::forward_each(maps, x);
+        let query = rotary.apply(split(query, self.heads));
+        let keys = rotary.apply(split(keys, self.kv_heads));
+        let values = split(values, self.kv_heads);
+        let mixed = attend_cached(query, keys, values, cache);
         let width = self.heads * mixed.dims()[3];
         self.o_proj
             .forward(mixed.swap_dims(1, 2).reshape([batch, tokens, width]))
     }
+}
+
+/// Attention of new tokens over themselves and those in the cache, to which they are appended.
+fn attend_cached(
+    query: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    cache: Option<(&mut KvCache, usize)>,
+) -> Tensor<4> {
+    let Some((cache, layer)) = cache else {
+        return attend_padded(query, keys, values, Reach::Causal, None);
+    };
+    if let Some(mixed) = cache.attend(layer, &query, &keys, &values) {
+        return mixed;
+    }
+    let (keys, values) = cache.append(layer, keys, values);
+    attend_padded(query, keys, values, Reach::Causal, cache.padding())
 }

@@ -7,8 +7,10 @@ mod common;
 use std::path::Path;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use common::small::{GOOD, Parts, QUESTION, REPLY, directory, example, look, parts, picture, text};
 use eva_burn::config::GenerationConfig;
+use eva_burn::context::{Context, Joined};
 use eva_burn::sample::{Sampler, Sampling};
 use eva_burn::train::grpo::{Aggregation, Completion, GrpoConfig, GrpoShard};
 use eva_burn::train::kto::{KtoConfig, KtoShard, mismatched};
@@ -44,7 +46,7 @@ fn saved_weights_load_to_the_same_model() {
     let device = Device::flex();
     let model = Qwen25Vl::random(&config, 3, &device).unwrap();
     let scores = |model: &Qwen25Vl| -> Vec<f32> {
-        let mut context = eva_burn::context::Context::new(&config, &device);
+        let mut context = Context::new(&config, &device);
         let scores = context
             .read(model, &[7, 8, 9], &[], &config, &device)
             .unwrap();
@@ -66,6 +68,54 @@ fn saved_weights_load_to_the_same_model() {
         assert!((a - b).abs() < 0.03 * largest, "{a} against {b}");
     }
     assert_ne!(rounded, expected, "bf16 rounds");
+}
+
+#[test]
+fn tokens_read_one_by_one_behind_a_long_prompt_score_as_in_one_go() {
+    let dir = tempfile::tempdir().unwrap();
+    eva_burn::bundled::unpack(dir.path()).unwrap();
+    let Parts { config, .. } = parts(dir.path());
+    let device = Device::flex();
+    let model = Qwen25Vl::load(&config, dir.path(), &device).unwrap();
+    // From 1,024 tokens on this model's attention is taken straight from the cache.
+    let prompts: [Vec<u32>; 2] =
+        [1100, 1290].map(|count| (0..count).map(|at| 10 + at % 200).collect());
+    let behind: Vec<u32> = (0..8).map(|at| 20 + at).collect();
+    let read = |prompt: &[u32]| {
+        let mut context = Context::new(&config, &device);
+        let scores = context.read(&model, prompt, &[], &config, &device);
+        (context, scores.unwrap())
+    };
+    let close = |ours: Tensor<2>, expected: Tensor<2>| {
+        let [ours, expected] = [ours, expected].map(|x| x.try_into_vec_as::<f32>().unwrap());
+        let largest = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        for (ours, expected) in ours.iter().zip(&expected) {
+            assert!(
+                (ours - expected).abs() < 1e-4 * largest,
+                "{ours} for {expected}"
+            );
+        }
+    };
+    let whole = prompts
+        .each_ref()
+        .map(|prompt| read(&[&prompt[..], &behind].concat()).1);
+
+    let (mut alone, mut scores) = read(&prompts[0]);
+    for token in &behind {
+        let next = alone.read(&model, &[*token], &[], &config, &device);
+        scores = next.unwrap();
+    }
+    close(scores, whole[0].clone());
+
+    let contexts = prompts.iter().map(|prompt| read(prompt).0);
+    let mut joined = Joined::new(contexts.collect(), 1400);
+    let together = behind
+        .iter()
+        .map(|token| joined.read(&model, &[*token; 2], &config));
+    close(
+        together.last().flatten().unwrap(),
+        Tensor::cat(whole.to_vec(), 0),
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ const LANES: usize = 16;
 /// `e^x`, which the compiler can compute for many numbers at a time: within 3 units in the last place for x
 /// from -87 to 88, and the value at these ends beyond them. What is not a number stays so.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     // Cephes' polynomial. Adding this rounds to an integer, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
@@ -75,6 +75,16 @@ pub(super) fn rotate(row: &mut [f32], cos: &[f32], sin: &[f32]) {
 /// The softmax of a row times `scale`.
 #[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
 pub(super) fn softmax(row: &mut [f32], scale: f32) {
+    let most = largest(row);
+    let share = 1.0 / exponentials(row, most, scale);
+    for x in row {
+        *x *= share;
+    }
+}
+
+/// The largest number.
+#[inline(always)]
+pub(super) fn largest(row: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = row.as_chunks::<LANES>();
     for part in whole {
@@ -83,7 +93,12 @@ pub(super) fn softmax(row: &mut [f32], scale: f32) {
         }
     }
     let most = most.iter().chain(rest).copied();
-    let most = most.fold(f32::NEG_INFINITY, f32::max);
+    most.fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Makes each number `e` to its distance from `most` times `scale`, and returns their sum.
+#[inline(always)]
+pub(super) fn exponentials(row: &mut [f32], most: f32, scale: f32) -> f32 {
     let mut sums = [0.0; LANES];
     let (whole, rest) = row.as_chunks_mut::<LANES>();
     for part in whole {
@@ -97,10 +112,7 @@ pub(super) fn softmax(row: &mut [f32], scale: f32) {
         *x = exp((*x - most) * scale);
         sum += *x;
     }
-    let share = 1.0 / sum;
-    for x in row {
-        *x *= share;
-    }
+    sum
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@
 //! longer that way (docs/hardware.md). Rows are computed alike whatever the number of threads, so results are
 //! the same to the bit. With gradients, and on every other device, Burn's own operations are used.
 
+mod attention;
 mod kernel;
+
+pub(crate) use attention::attended;
 
 use std::ops::Range;
 
