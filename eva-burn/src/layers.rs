@@ -87,11 +87,18 @@ impl SwiGlu {
     }
 
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let [gate, up] = Projection::forward_each([&self.gate_proj, &self.up_proj], x);
-        let gated = if cpu::applies(&gate) {
-            cpu::gated(gate, up)
-        } else {
-            silu(gate) * up
+        let (gate, up) = (&self.gate_proj, &self.up_proj);
+        let gated = match Projection::forward_packed([gate, up], &x) {
+            Some([gate, up]) if cpu::applies(&gate) => cpu::gated(gate, up),
+            Some([gate, up]) => silu(gate) * up,
+            None => {
+                let gate = gate.forward(x.clone());
+                if cpu::applies(&gate) {
+                    cpu::gated(gate, up.forward(x))
+                } else {
+                    silu(gate) * up.forward(x)
+                }
+            }
         };
         self.down_proj.forward(gated)
     }

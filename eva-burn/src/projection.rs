@@ -33,26 +33,21 @@ impl Projection {
         }
     }
 
-    /// What each of several maps makes of the same numbers.
+    /// What each of several maps makes of the same numbers, in one go; `None` unless all are packed.
     ///
     /// # Shapes
     /// - x: `[.., input]`
     /// - returned: `[.., output]` of each
-    pub(crate) fn forward_each<const N: usize, const D: usize>(
+    pub(crate) fn forward_packed<const N: usize, const D: usize>(
         maps: [&Self; N],
-        x: Tensor<D>,
-    ) -> [Tensor<D>; N] {
-        let packed: Vec<&PackedLinear> = maps
-            .iter()
-            .filter_map(|map| match map {
-                Self::Packed(layer) => Some(layer),
-                Self::Dense(_) => None,
-            })
-            .collect();
-        match packed.try_into() {
-            Ok(layers) => PackedLinear::forward_each(layers, x),
-            Err(_) => maps.map(|map| map.forward(x.clone())),
-        }
+        x: &Tensor<D>,
+    ) -> Option<[Tensor<D>; N]> {
+        let layers = maps.iter().filter_map(|map| match map {
+            Self::Packed(layer) => Some(layer),
+            Self::Dense(_) => None,
+        });
+        let layers = <[&PackedLinear; N]>::try_from(layers.collect::<Vec<_>>()).ok()?;
+        Some(PackedLinear::forward_each(layers, x.clone()))
     }
 }
 

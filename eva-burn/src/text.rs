@@ -139,11 +139,21 @@ impl SelfAttention {
             let width = x.dims()[2] / heads;
             x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)
         };
-        let maps = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [query, keys, values] = Projection::forward_each(maps, x);
-        let query = rotary.apply(split(query, self.heads));
-        let keys = rotary.apply(split(keys, self.kv_heads));
-        let values = split(values, self.kv_heads);
+        let turned = |x: Tensor<3>, heads: usize| rotary.apply(split(x, heads));
+        let (q, k, v) = (&self.q_proj, &self.k_proj, &self.v_proj);
+        let (query, keys, values) = match Projection::forward_packed([q, k, v], &x) {
+            Some([query, keys, values]) => (
+                turned(query, self.heads),
+                turned(keys, self.kv_heads),
+                split(values, self.kv_heads),
+            ),
+            // Each with what follows from it: gradients are added up in this order.
+            None => (
+                turned(q.forward(x.clone()), self.heads),
+                turned(k.forward(x.clone()), self.kv_heads),
+                split(v.forward(x), self.kv_heads),
+            ),
+        };
         let mixed = attend_cached(query, keys, values, cache);
         let width = self.heads * mixed.dims()[3];
         self.o_proj

@@ -77,9 +77,9 @@ fn tokens_read_one_by_one_behind_a_long_prompt_score_as_in_one_go() {
     let Parts { config, .. } = parts(dir.path());
     let device = Device::flex();
     let model = Qwen25Vl::load(&config, dir.path(), &device).unwrap();
-    // From 1,024 tokens on this model's attention is taken straight from the cache.
+    // From 4,096 tokens on this model's attention is taken straight from the cache.
     let prompts: [Vec<u32>; 2] =
-        [1100, 1290].map(|count| (0..count).map(|at| 10 + at % 200).collect());
+        [4100, 4290].map(|count| (0..count).map(|at| 10 + at % 200).collect());
     let behind: Vec<u32> = (0..8).map(|at| 20 + at).collect();
     let read = |prompt: &[u32]| {
         let mut context = Context::new(&config, &device);
@@ -108,7 +108,7 @@ fn tokens_read_one_by_one_behind_a_long_prompt_score_as_in_one_go() {
     close(scores, whole[0].clone());
 
     let contexts = prompts.iter().map(|prompt| read(prompt).0);
-    let mut joined = Joined::new(contexts.collect(), 1400);
+    let mut joined = Joined::new(contexts.collect(), 4400);
     let together = behind
         .iter()
         .map(|token| joined.read(&model, &[*token; 2], &config));

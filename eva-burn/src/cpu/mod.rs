@@ -3,7 +3,8 @@
 //!
 //! Burn's CPU backend takes such a step as several operations, each on one thread with arrays of its
 //! own, and calls the C library's `expf` for one number at a time: a long prompt takes over a quarter
-//! longer that way (docs/hardware.md). Rows are computed alike whatever the number of threads, so results are
+//! longer that way (docs/hardware.md), and a token behind a long prompt too, whose attention is taken straight
+//! from the KV cache. Rows are computed alike whatever the number of threads, so results are
 //! the same to the bit. With gradients, and on every other device, Burn's own operations are used.
 
 mod attention;
