@@ -27,9 +27,9 @@ pub(crate) fn kv_values_per_token(config: &TextConfig) -> u64 {
     2 * config.num_hidden_layers as u64 * width as u64
 }
 
-/// Products of one sequence's queries with its keys in a layer from which on [`KvCache::attend`] is taken: 146
-/// tokens of the 7B model, 256 of the 3B. With fewer there is little to win, and a model as small as eva-tiny is
-/// trained by what rollouts have always computed, to the bit.
+/// Products of queries with one sequence's columns in a layer, padding included, from which on
+/// [`KvCache::attend`] is taken: 147 tokens of the 7B model, 256 of the 3B. With fewer there is little to win,
+/// and a model as small as eva-tiny is trained by what rollouts have always computed, to the bit.
 const WORTH_IT: usize = 1 << 19;
 
 /// Keys and values of one sequence, or of several that advance together.

@@ -2,17 +2,18 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Does `work` with each of `pieces`, on this thread `alone` or with the others of the pool.
+/// Does `work` with each of `pieces`, at most `count`, on this thread and as many others of the pool as
+/// there can be pieces for.
 ///
 /// This thread begins at once: handing all to the pool costs a sleep and two wakings, which for a layer
 /// of a small model is as long as the work.
 pub(crate) fn share_out<T>(
     mut pieces: impl Iterator<Item = T> + Send,
-    alone: bool,
+    count: usize,
     work: impl Fn(T) + Sync,
 ) {
-    let others = rayon::current_num_threads() - 1;
-    if alone || others == 0 {
+    let others = rayon::current_num_threads().min(count).saturating_sub(1);
+    if others == 0 {
         return pieces.for_each(work);
     }
     let pieces = Mutex::new(&mut pieces);

@@ -25,6 +25,9 @@ impl<'a> Rgb<'a> {
         let info = &picture.info;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&picture.buffer, info)
             .map_err(|_| "a decoded picture cannot be read".to_owned())?;
+        if frame.width().checked_mul(3).is_none() {
+            return Err("a decoded picture is too wide".to_owned());
+        }
         let range = match info.colorimetry().range() {
             VideoColorRange::Range0_255 => YuvRange::Full,
             _ => YuvRange::Limited,

@@ -140,11 +140,9 @@ mod tests {
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&buffer, &info).unwrap();
         let mut rgb = vec![0; 37 * 21 * 3];
         let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt601);
-        // In two parts, of an even and an odd number of rows.
-        let mut deep = Deep::default();
-        let (upper, lower) = rgb.split_at_mut(8 * 37 * 3);
-        deep.write_rgb(&frame, 0..8, upper, range, matrix).unwrap();
-        deep.write_rgb(&frame, 8..21, lower, range, matrix).unwrap();
+        Deep::default()
+            .write_rgb(&frame, 0..21, &mut rgb, range, matrix)
+            .unwrap();
         [
             rgb[..3].try_into().unwrap(),
             rgb[rgb.len() - 3..].try_into().unwrap(),

@@ -122,7 +122,7 @@ impl Converter {
         let options = fir::ResizeOptions::new().resize_alg(filter);
         let (from_width, from_height) = rgb.size();
         let scale = f64::from(from_height) / f64::from(height.max(1));
-        let band = band(bytes(from_width, 1)?, scale);
+        let band = band(bytes(from_width, 1)?, scale).min(height.max(1));
         let mut pixels = vec![0; bytes(width, height)?];
         let parts = pixels.chunks_mut(bytes(width, band)?.max(1));
         for (begin, part) in (0..height).step_by(band as usize).zip(parts) {
@@ -152,8 +152,9 @@ impl Converter {
 
 /// How many rows to make at a time, each of `scale` rows of `row` bytes.
 fn band(row: usize, scale: f64) -> u32 {
-    let rows = BAND_BYTES as f64 / row.max(1) as f64 / scale;
-    (rows as u32).max(8 * REACH)
+    let rows = BAND_BYTES / row.max(1);
+    let rows = rows.max(8 * REACH as usize) as f64 / scale;
+    rows.max(1.0) as u32
 }
 
 /// The size of `width` x `height` RGB pixels.
@@ -275,6 +276,20 @@ mod tests {
                     others.count() * 100 < off.len(),
                     "{format} {width} x {height}"
                 );
+            }
+        }
+    }
+    #[test]
+    fn pictures_of_any_height_can_be_had_at_any_other() {
+        gst::init().unwrap();
+        // So wide that bands are as low as they get.
+        let heights = [1, 2, 3, 15, 16, 17, 31, 33, 47, 97, 100, 211];
+        for from in heights {
+            let picture = noise(VideoFormat::Gray8, 30_000, from);
+            for to in heights {
+                let mut converter = Converter::default();
+                let frame = converter.convert(&picture, Orientation::default(), 7, to);
+                assert!(frame.is_ok(), "{from} to {to}: {frame:?}");
             }
         }
     }

@@ -16,9 +16,6 @@ use crate::threads::share_out;
 /// Keys that are taken at a time.
 const KEYS: usize = 256;
 
-/// Numbers of keys that take less time than waking another thread.
-const ALONE: usize = 1 << 16;
-
 /// The keys or the values of a layer: `[sequences, kv_heads, capacity, width]`.
 struct Kept {
     data: TensorData,
@@ -104,9 +101,8 @@ pub(crate) fn attended(
         tokens,
         found,
     });
-    let alone = sequences * kv_heads * width * len < ALONE;
     let arch = Arch::new();
-    share_out(pieces, alone, |piece| {
+    share_out(pieces, count, |piece| {
         arch.dispatch(Attend {
             queries: queries[piece.head],
             keys: kept_keys.rows(piece.head, &piece.tokens, width),

@@ -118,13 +118,17 @@ impl HalfMatrix {
     /// - out: for each row one number for each vector
     pub(super) fn multiply(&self, first: usize, vectors: &[f32], out: &mut [f32]) {
         let columns = self.columns.max(1);
-        let count = vectors.len() / columns;
+        let count = (vectors.len() / columns).max(1);
         let mut begin = 0;
         for (panel, width) in self.panels(first) {
-            for (index, vector) in vectors.chunks_exact(columns).enumerate() {
-                let vector = vector.get(begin..begin + width).unwrap_or_default();
-                let out = out.get_mut(index..).unwrap_or_default();
-                kernel::multiply_halves(self.half, self.finite, panel, vector, out, count);
+            // Rows that are still in the cache when the next vector comes.
+            let rows = panel.chunks(ROWS_AT_ONCE * width);
+            for (rows, out) in rows.zip(out.chunks_mut(ROWS_AT_ONCE * count)) {
+                for (index, vector) in vectors.chunks_exact(columns).enumerate() {
+                    let vector = vector.get(begin..begin + width).unwrap_or_default();
+                    let out = out.get_mut(index..).unwrap_or_default();
+                    kernel::multiply_halves(self.half, self.finite, rows, vector, out, count);
+                }
             }
             begin += width;
         }
@@ -153,6 +157,26 @@ mod tests {
             matrix.multiply(0, &[0.5], &mut out);
             for (number, found) in numbers.iter().zip(&out) {
                 assert!(*found == number * 0.5 || number.is_nan() && found.is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were_pushed_however_wide_they_are() {
+        for (rows, columns) in [(3, 5), (600, 70), (5, PANEL + 1), (300, 2 * PANEL + 4)] {
+            let numbers: Vec<f32> = (0..rows * columns).map(|at| at as f32 / 7.0).collect();
+            let mut matrix = HalfMatrix::with_capacity(Half::Bf16, rows, columns);
+            matrix.push_rows(&numbers);
+            assert_eq!((matrix.rows(), matrix.columns()), (rows, columns));
+            for first in [0, 1, rows - 1, rows] {
+                let mut out = vec![0.0; (rows - first) * columns];
+                matrix.write_out(first, &mut out);
+                let expected = numbers[first * columns..].iter();
+                let expected = expected.map(|x| half::bf16::from_f32(*x).to_f32());
+                assert!(
+                    out.into_iter().eq(expected),
+                    "{rows} x {columns} from {first}"
+                );
             }
         }
     }

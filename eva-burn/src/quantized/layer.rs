@@ -120,6 +120,9 @@ impl PackedLinear {
     ) -> [Tensor<D>; N] {
         let shape = x.dims();
         let columns = shape[D - 1];
+        for layer in layers {
+            assert_eq!(layer.matrix.columns(), columns, "numbers of a vector");
+        }
         let vectors = shape.iter().product::<usize>() / columns.max(1);
         let x = x.reshape([vectors, columns]);
         let products = if vectors <= FEW {
@@ -166,7 +169,8 @@ impl PackedLinear {
             let pieces = out.chunks_mut((piece * count).max(1)).enumerate();
             pieces.map(move |(index, out)| (matrix, index * piece, out))
         });
-        share_out(pieces, alone, |(matrix, first, out)| {
+        let most = if alone { 1 } else { N * threads * PIECES };
+        share_out(pieces, most, |(matrix, first, out)| {
             matrix.multiply(first, &vectors, out);
         });
         let mut matrices = matrices.into_iter();
@@ -240,7 +244,11 @@ mod tests {
     #[test]
     fn products_are_those_of_the_weights_written_out() {
         let device = Device::flex();
-        for (rows, columns) in [(1, 1), (3, 64), (70, 65), (200, 200), (130, 896)] {
+        let wide = [(70, 2049), (33, 4864), (300, 4100)];
+        for (rows, columns) in [(1, 1), (3, 64), (70, 65), (200, 200), (130, 896)]
+            .into_iter()
+            .chain(wide)
+        {
             let random =
                 |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
             for matrix in matrices(rows, columns, &numbers(random([rows, columns]))) {
@@ -264,6 +272,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn several_layers_in_one_go_are_each_by_itself() {
+        let device = Device::flex();
+        let random = |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let layer = |rows: usize, which: usize, bias: bool| {
+            let mut all = matrices(rows, 300, &numbers(random([rows, 300])));
+            let bias = bias.then(|| Param::from_tensor(random([1, rows]).squeeze_dim::<1>(0)));
+            PackedLinear::new(all.swap_remove(which), bias)
+        };
+        // Of integers and of halves, one too small for several threads and one that is not.
+        let [a, b, c] = [layer(4000, 2, true), layer(70, 0, false), layer(1, 3, true)];
+        for vectors in [1, FEW, FEW + 1] {
+            let x = random([vectors, 300]);
+            let together = PackedLinear::forward_each([&a, &b, &c], x.clone());
+            for (together, layer) in together.into_iter().zip([&a, &b, &c]) {
+                assert_eq!(together.dims(), [vectors, layer.matrix().rows()]);
+                let (together, alone) = (numbers(together), numbers(layer.forward(x.clone())));
+                assert_eq!(together, alone);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "numbers of a vector")]
+    fn vectors_of_another_length_are_not_multiplied() {
+        let layer = PackedLinear::new(matrices(2, 8, &[1.0; 16]).swap_remove(2), None);
+        layer.forward(Tensor::<2>::zeros([1, 16], &Device::flex()));
     }
 
     #[test]
