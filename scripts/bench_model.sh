@@ -15,12 +15,10 @@ repeats=${REPEATS:-3}
 out=target/bench-model
 # shellcheck source=scripts/peers.sh disable=SC1091
 source scripts/peers.sh
-fresh=0
 peers "$out" gguf
-if ((fresh)); then
+"$python" -c 'import llama_cpp' 2>/dev/null ||
   "$python" -m pip install --quiet --disable-pip-version-check llama-cpp-python ||
-    echo "bench-model: llama-cpp-python could not be built: left out" >&2
-fi
+  echo "bench-model: llama-cpp-python could not be built: left out" >&2
 [[ -e $out/$shape/config.json ]] || "$python" scripts/bench_model.py make "$shape" "$out/$shape"
 
 cargo bench --locked -p eva-burn --bench model --no-run

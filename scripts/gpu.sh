@@ -18,7 +18,7 @@ export CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-0}
 devices=("${@:-cuda}")
 features=$(printf '%s\n' "${devices[@]%%:*}" | sort -u | paste -sd,)
 
-cargo test --release --locked -p eva-burn --features "$features" --test parity --test shapes --no-run
+cargo test --release --locked -p eva-burn --features "$features" --test parity --test shapes --test quantized --no-run
 cargo build --release --locked --example train --features "$features"
 bench() { cargo bench --locked -p eva-burn --features "$features" --bench model -- "$@"; }
 
@@ -47,6 +47,7 @@ for device in "${devices[@]}"; do
   {
     echo parity parity on_the_gpu
     echo batch shapes a_batch_matches_on_the_gpu
+    echo blocks quantized on_the_gpu
     for shape in eva-burn/tests/fixtures/shapes/*/; do
       echo "$(basename "$shape") shapes shapes_match_on_the_gpu"
     done
@@ -55,7 +56,7 @@ for device in "${devices[@]}"; do
   cargo run --release --locked --example train --features "$features" -- eval --questions 60 \
     --model eva-burn/assets/eva-tiny --out target/bench/tiny --device "$device"
   [[ -n $model ]] || continue
-  for precision in f32 bf16 f16; do
+  for precision in f32 bf16 f16 int8 int4; do
     echo "== $device: speed in $precision"
     bench --model "$model" --device "$device" --precision "$precision" ||
       echo "gpu: $device does not run $precision" >&2

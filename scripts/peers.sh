@@ -1,10 +1,9 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # its variables are for those who source it
+# shellcheck disable=SC2034 # its variable is for those who source it
 # PyTorch and transformers in a virtual environment of their own; sourced by the scripts that measure beside
 # them.
 #
-#   peers DIR [PACKAGE...]   installs them and more packages into DIR/venv, once; sets `python`,
-#                            and `fresh` when it had to
+#   peers DIR [PACKAGE...]   installs them and more packages into DIR/venv, once; sets `python`
 peers() {
   local out=$1 stamp=$1/venv/installed
   local wanted=(numpy torch==2.15.0 "transformers>=5.17,<6" safetensors pillow "${@:2}")
@@ -14,6 +13,5 @@ peers() {
   mkdir -p "$out"
   [[ -x $python ]] || python3 -m venv "$out/venv"
   "$python" -m pip install --quiet --disable-pip-version-check "${wanted[@]}"
-  fresh=1
   echo "${wanted[*]}" >"$stamp"
 }

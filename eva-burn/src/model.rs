@@ -95,7 +95,7 @@ impl Qwen25Vl {
     /// the CPU `f16` and `bf16` too): such a model is for inference alone, and can't be saved.
     #[must_use]
     pub fn is_packed(&self) -> bool {
-        matches!(self.model.embed_tokens, Embedding::Packed(_))
+        !matches!(self.model.embed_tokens, Embedding::Dense(_))
     }
 
     /// Features of pictures' merged patches.

@@ -6,6 +6,8 @@ use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::cpu;
+#[cfg(feature = "gpu-kernels")]
+use crate::quantized::GpuLinear;
 use crate::quantized::PackedLinear;
 
 /// A linear map.
@@ -15,6 +17,9 @@ pub(crate) enum Projection {
     Dense(Linear),
     /// In fewer bits than they are multiplied in, on the processor; for inference.
     Packed(PackedLinear),
+    /// In blocks of integers, on a GPU; for inference.
+    #[cfg(feature = "gpu-kernels")]
+    OnGpu(GpuLinear),
 }
 
 impl Projection {
@@ -30,10 +35,13 @@ impl Projection {
                 _ => layer.forward(x),
             },
             Self::Packed(layer) => layer.forward(x),
+            #[cfg(feature = "gpu-kernels")]
+            Self::OnGpu(layer) => layer.forward(x),
         }
     }
 
-    /// What each of several maps makes of the same numbers, in one go; `None` unless all are packed.
+    /// What each of several maps makes of the same numbers, in one go; `None` unless all are packed
+    /// on the processor.
     ///
     /// # Shapes
     /// - x: `[.., input]`
@@ -44,7 +52,7 @@ impl Projection {
     ) -> Option<[Tensor<D>; N]> {
         let layers = maps.iter().filter_map(|map| match map {
             Self::Packed(layer) => Some(layer),
-            Self::Dense(_) => None,
+            _ => None,
         });
         let layers = <[&PackedLinear; N]>::try_from(layers.collect::<Vec<_>>()).ok()?;
         Some(PackedLinear::forward_each(layers, x.clone()))
@@ -58,6 +66,9 @@ pub(crate) enum Embedding {
     Dense(Table),
     /// In fewer bits, as above.
     Packed(PackedLinear),
+    /// In blocks of integers, as above.
+    #[cfg(feature = "gpu-kernels")]
+    OnGpu(GpuLinear),
 }
 
 /// A table of rows.
@@ -78,13 +89,15 @@ impl Embedding {
     /// # Shapes
     /// - returned: `[ids, hidden]`
     pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Tensor<2> {
+        let indices = || {
+            let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+            let count = ids.len();
+            Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device)
+        };
         match self {
-            Self::Dense(table) => {
-                let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
-                let count = ids.len();
-                let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device);
-                table.weight.val().select(0, ids)
-            }
+            Self::Dense(table) => table.weight.val().select(0, indices()),
+            #[cfg(feature = "gpu-kernels")]
+            Self::OnGpu(layer) => layer.rows(indices()),
             Self::Packed(layer) => {
                 let matrix = layer.matrix();
                 // A token that the table lacks is a row of zeros.
@@ -107,6 +120,8 @@ impl Embedding {
         match self {
             Self::Dense(table) => hidden.matmul(table.weight.val().transpose()),
             Self::Packed(layer) => layer.forward(hidden),
+            #[cfg(feature = "gpu-kernels")]
+            Self::OnGpu(layer) => layer.forward(hidden),
         }
     }
 }

@@ -97,7 +97,7 @@ fn what_cannot_be_read_as_asked_says_so() {
     ] {
         let error = Qwen25Vl::load_as(&config, &dir, &other, precision).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("cpu"), "{text}");
+        assert!(text.contains("train"), "{text}");
     }
     let model = load(&original(), Precision::Int8).unwrap();
     let target = tempfile::tempdir().unwrap();
@@ -224,4 +224,51 @@ proptest! {
         std::fs::write(&path, bytes).unwrap();
         let _ = load(out.path(), Precision::F32);
     }
+}
+
+/// Scores of the fixture's prompt, and of one more token behind it.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn scores_on(device: &Device, dir: &Path, precision: Precision) -> [Vec<f32>; 2] {
+    let config = ModelConfig::load(dir).unwrap();
+    let model = Qwen25Vl::load_as(&config, dir, device, precision).unwrap();
+    assert!(model.is_packed());
+    let reference = Reference::load(&fixture());
+    let pictures = pictures(&reference, &config, &ImageConfig::load(dir).unwrap());
+    let mut context = Context::new(&config, device);
+    let mut tokens = reference.tokens();
+    [(); 2].map(|()| {
+        let scores = context.read(&model, &tokens, &pictures, &config, device);
+        tokens.push(5);
+        scores.unwrap().try_into_vec_as().unwrap()
+    })
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn blocks_of_integers_give_the_same_scores_on_the_gpu() {
+    let gpu = common::gpu();
+    for precision in [Precision::Int8, Precision::Int4] {
+        let on_cpu = scores_on(&Device::flex(), &original(), precision);
+        let on_gpu = scores_on(&gpu, &original(), precision);
+        for (cpu, gpu) in on_cpu.iter().zip(&on_gpu) {
+            assert_eq!(cpu.len(), gpu.len());
+            let size = cpu.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            let off = cpu.iter().zip(gpu).map(|(a, b)| (a - b).abs());
+            let off = off.fold(0.0, f32::max);
+            // The CPU rounds a token's activations to 16 bits.
+            assert!(off <= 1e-3 * size, "{precision}: {off} of {size}");
+        }
+        let out = converted(precision);
+        let stored = scores_on(&gpu, out.path(), Precision::F32);
+        assert_eq!(stored, on_gpu, "{precision}");
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn blocks_of_integers_are_not_trained_on_the_gpu() {
+    let config = ModelConfig::load(&original()).unwrap();
+    let gpu = common::gpu().autodiff();
+    let error = Qwen25Vl::load_as(&config, &original(), &gpu, Precision::Int8).unwrap_err();
+    assert!(matches!(error, WeightsError::Device { .. }), "{error}");
 }

@@ -21,6 +21,7 @@ pub use crate::cache::kv_bytes_per_token;
 use crate::config::ModelConfig;
 use crate::input::smart_resize;
 use crate::policy::FEATURE_CACHE_BYTES;
+use crate::quantized::{GPU_TILE_BYTES, TILE_BYTES};
 use crate::weights::Precision;
 
 /// Bytes that the weights take in memory.
@@ -99,10 +100,25 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of a model with its weights in this precision, at this work; in 16 bits on a GPU, otherwise on the
-    /// CPU.
+    /// Of a model with its weights in this precision, at this work, on a GPU: in 16 bits all is computed in
+    /// them, and more of packed weights is written out at a time than on the CPU.
     #[must_use]
     pub fn new(config: &ModelConfig, precision: Precision, workload: &Workload) -> Self {
+        let on_cpu = Self::as_computed(config, precision, workload);
+        let more = match precision.is_quantized() {
+            true => (GPU_TILE_BYTES - TILE_BYTES) as u64,
+            false => 0,
+        };
+        Self {
+            vision_picture: on_cpu.vision_picture.saturating_add(more),
+            vision_turn: on_cpu.vision_turn.saturating_add(more),
+            reading: on_cpu.reading.saturating_add(more),
+            ..on_cpu
+        }
+    }
+
+    /// With activations in the number type that goes with the weights.
+    fn as_computed(config: &ModelConfig, precision: Precision, workload: &Workload) -> Self {
         let per_token = kv_bytes_per_token(config, precision);
         let merged = (config.vision.spatial_merge_size as u64).pow(2);
         let picture = workload.picture_tokens(config).saturating_mul(merged);
@@ -130,7 +146,7 @@ impl Estimate {
         };
         Self {
             weights: weight_bytes(config, precision),
-            ..Self::new(config, computed, workload)
+            ..Self::as_computed(config, computed, workload)
         }
     }
 

@@ -66,15 +66,15 @@ pub enum WeightsError {
     },
     /// A quantized precision on a device that has no kernels for it.
     #[error(
-        "{precision} weights run on the cpu alone, and are not trained; use --device cpu, or f16 or bf16 on this device"
+        "{precision} weights are multiplied on the cpu and on GPUs, and are not trained; use f32, f16 or bf16 for that"
     )]
     Device {
         /// The precision.
         precision: Precision,
     },
-    /// A tensor is stored in blocks of integers, and another precision or device was asked for.
+    /// A tensor is stored in blocks of integers, and another precision or training was asked for.
     #[error(
-        "tensor `{name}` is stored as {stored}, which cannot be read as {precision}, on another device than the cpu, or for training; leave the precision out, or take the model's original weights"
+        "tensor `{name}` is stored as {stored}, which cannot be read as {precision} or for training; leave the precision out, or take the model's original weights"
     )]
     Quantized {
         /// The tensor.

@@ -27,6 +27,8 @@ pub(crate) use save::write;
 
 use crate::config::read_json;
 use crate::projection::{Embedding, Projection};
+#[cfg(feature = "gpu-kernels")]
+use crate::quantized::GpuLinear;
 use crate::quantized::{self, Bits, Half, HalfMatrix, Matrix, PackedLinear, QuantizedMatrix};
 use shard::{Shard, Stored};
 
@@ -64,7 +66,7 @@ impl Weights {
         device: &Device,
         precision: Precision,
     ) -> Result<Self, WeightsError> {
-        if precision.is_quantized() && !takes_packed(device) {
+        if precision.is_quantized() && !takes_blocks(device) {
             return Err(WeightsError::Device { precision });
         }
         Ok(Self {
@@ -122,8 +124,14 @@ impl Weights {
         } else {
             None
         };
-        if let Some(matrix) = self.packed(&weight, output, input, init_of(input))? {
-            return Ok(Projection::Packed(PackedLinear::new(matrix, bias)));
+        match self.packed(&weight, output, input, init_of(input))? {
+            #[cfg(feature = "gpu-kernels")]
+            Some(Matrix::Blocks(matrix)) if !takes_packed(&self.device) => {
+                let layer = GpuLinear::new(&matrix, bias, &self.device);
+                return Ok(Projection::OnGpu(layer));
+            }
+            Some(matrix) => return Ok(Projection::Packed(PackedLinear::new(matrix, bias))),
+            None => {}
         }
         let weight = self.matrix(&weight, &[output, input], input)?;
         Ok(Projection::Dense(Linear {
@@ -140,8 +148,14 @@ impl Weights {
         columns: usize,
         init: Init,
     ) -> Result<Embedding, WeightsError> {
-        if let Some(matrix) = self.packed(name, rows, columns, init)? {
-            return Ok(Embedding::Packed(PackedLinear::new(matrix, None)));
+        match self.packed(name, rows, columns, init)? {
+            #[cfg(feature = "gpu-kernels")]
+            Some(Matrix::Blocks(matrix)) if !takes_packed(&self.device) => {
+                let table = GpuLinear::new(&matrix, None, &self.device);
+                return Ok(Embedding::OnGpu(table));
+            }
+            Some(matrix) => return Ok(Embedding::Packed(PackedLinear::new(matrix, None))),
+            None => {}
         }
         Ok(Embedding::dense(self.tensor(
             name,
@@ -196,7 +210,7 @@ impl Weights {
         };
         if let Some(matrix) = stored {
             let fits = match self.precision {
-                Precision::F32 => takes_packed(&self.device),
+                Precision::F32 => takes_blocks(&self.device),
                 Precision::Bf16 | Precision::F16 => false,
                 Precision::Int8 | Precision::Int4 => wanted == Some(matrix.bits()),
             };
@@ -360,6 +374,15 @@ impl Weights {
 /// Whether packed weights are multiplied there: on the processor, and without gradients.
 fn takes_packed(device: &Device) -> bool {
     *device == Device::flex() && !device.is_autodiff()
+}
+
+/// Whether weights in blocks of integers are multiplied there: on GPUs too.
+fn takes_blocks(device: &Device) -> bool {
+    #[cfg(feature = "gpu-kernels")]
+    if !device.is_autodiff() && quantized::is_gpu(device) {
+        return true;
+    }
+    takes_packed(device)
 }
 
 /// How the weights of a linear map from `input` numbers start.

@@ -11,8 +11,8 @@ pub enum Precision {
     /// Exactly what was trained.
     #[default]
     F32,
-    /// Weights as multiples of a scale for each block of 32, from -127 to 127: 8.5 bits a weight. On
-    /// the CPU; all else is computed in `f32`.
+    /// Weights as multiples of a scale for each block of 32, from -127 to 127: 8.5 bits a weight. All
+    /// else is computed in `f32`, on the CPU and on GPUs.
     Int8,
     /// As [`Int8`](Self::Int8), with the decoder's layers from -8 to 7: 4.5 bits a weight. The
     /// embeddings, the output head and the vision tower stay in 8 bits.
