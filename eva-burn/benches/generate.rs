@@ -7,7 +7,8 @@
 //!
 //! - `batch`: tokens a second of 1, 4, 16 and 64 conversations together, against one after the other,
 //!   of eva-tiny and of a decoder of 0.1 billion random weights. Reading the prompts is counted apart.
-//! - `rounds`: three turns that bring 8 pictures each, with contexts kept and with nothing kept.
+//! - `rounds`: three turns that bring 8 pictures each, with contexts kept and with nothing kept: small
+//!   pictures, and such as `benches/model.rs` prompts with (1,400 tokens a turn).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Instant;
@@ -52,8 +53,7 @@ fn policy(large: bool) -> BurnPolicy {
     BurnPolicy::new(model, config, images, chat, &generation, &device)
 }
 
-fn picture(shade: u32) -> RgbImage {
-    let (width, height) = (308u32, 168u32);
+fn picture(shade: u32, (width, height): (u32, u32)) -> RgbImage {
     let rgb = (0..width * height * 3).map(|at| (shade.wrapping_mul(37) ^ (at % 251)) as u8);
     RgbImage::new(width, height, rgb.collect()).unwrap()
 }
@@ -141,9 +141,9 @@ fn batch(policy: &mut BurnPolicy, count: usize, together: bool) -> Cost {
 }
 
 /// For three turns, each with 8 pictures more, and the tokens that each of them read.
-fn rounds(policy: &mut BurnPolicy, kept: bool) -> (Cost, Vec<u32>) {
+fn rounds(policy: &mut BurnPolicy, size: (u32, u32), kept: bool) -> (Cost, Vec<u32>) {
     policy.forget();
-    let pictures: Vec<RgbImage> = (0..24).map(picture).collect();
+    let pictures: Vec<RgbImage> = (0..24).map(|shade| picture(shade, size)).collect();
     let system = [Part::Text(eva_core::prompt::SYSTEM)];
     let question = [Part::Text(
         "Which card is shown when the blue ball leaves the frame?",
@@ -194,13 +194,18 @@ fn main() {
         }
     }
     if named("rounds") {
-        for tokens in [1, 32] {
+        let sizes: &[(u32, u32)] = if brief {
+            &[(308, 168)]
+        } else {
+            &[(308, 168), (364, 364)]
+        };
+        for (&size, tokens) in sizes.iter().flat_map(|size| [(size, 1), (size, 32)]) {
             let mut policy = policy(!brief).with_max_new_tokens(tokens);
-            let (without, all) = rounds(&mut policy, false);
-            let (with, new) = rounds(&mut policy, true);
+            let (without, all) = rounds(&mut policy, size, false);
+            let (with, new) = rounds(&mut policy, size, true);
             println!(
-                "rounds {tokens:>2} tokens a reply: {:.2} s kept, {:.2} s without: {:.2} times (clock: {:.2}); \
-                 {new:?} tokens read, {all:?} without",
+                "rounds {size:?} {tokens:>2} tokens a reply: {:.2} s kept, {:.2} s without: {:.2} times \
+                 (clock: {:.2}); {new:?} tokens read, {all:?} without",
                 with.core,
                 without.core,
                 with.core / without.core,
