@@ -8,7 +8,7 @@
 # so each shape is a process of its own, as many at a time as there are cores. Their output is in
 # target/bench, in a folder of the device's name.
 #
-# MODEL=DIR measures that model (bf16 and f16) instead of a random one of 0.5B parameters; the random one
+# MODEL=DIR measures that model (in each precision) instead of a random one of 0.5B parameters; the random one
 # is made by Python with torch, and is left out where there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,8 @@ export CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-0}
 devices=("${@:-cuda}")
 features=$(printf '%s\n' "${devices[@]%%:*}" | sort -u | paste -sd,)
 
-cargo test --release --locked -p eva-burn --features "$features" --test parity --test shapes --test quantized --no-run
+cargo test --release --locked -p eva-burn --features "$features" --lib --test parity --test shapes \
+  --test quantized --no-run
 cargo build --release --locked --example train --features "$features"
 bench() { cargo bench --locked -p eva-burn --features "$features" --bench model -- "$@"; }
 
@@ -32,9 +33,10 @@ for device in "${devices[@]}"; do
   export EVA_DEVICE=$device
   logs=target/bench/${device/:/-}
   mkdir -p "$logs"
-  gpu_test() { # NAME TEST FILTER
-    local log=$logs/$1.log
-    if cargo test --release --locked -p eva-burn --features "$features" --test "$2" -- "$3" --nocapture \
+  gpu_test() { # NAME TARGET FILTER
+    local log=$logs/$1.log target=(--test "$2")
+    [[ $2 != lib ]] || target=(--lib)
+    if cargo test --release --locked -p eva-burn --features "$features" "${target[@]}" -- "$3" --nocapture \
       >"$log" 2>&1 && grep -q '^test result: ok. [1-9]' "$log"; then
       echo "$1: ok"
     else
@@ -47,6 +49,7 @@ for device in "${devices[@]}"; do
   {
     echo parity parity on_the_gpu
     echo batch shapes a_batch_matches_on_the_gpu
+    echo kernels lib quantized::gpu
     echo blocks quantized on_the_gpu
     for shape in eva-burn/tests/fixtures/shapes/*/; do
       echo "$(basename "$shape") shapes shapes_match_on_the_gpu"

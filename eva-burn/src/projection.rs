@@ -12,6 +12,13 @@ use crate::quantized::PackedLinear;
 
 /// A linear map.
 #[derive(Module, Debug)]
+#[cfg_attr(
+    feature = "gpu-kernels",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there are a few hundred, and modules cannot be boxed"
+    )
+)]
 pub(crate) enum Projection {
     /// Floats, on any device; trained like any layer.
     Dense(Linear),
@@ -61,6 +68,13 @@ impl Projection {
 
 /// The input embeddings, `[vocab, hidden]`; also the output head when tied.
 #[derive(Module, Debug)]
+#[cfg_attr(
+    feature = "gpu-kernels",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there are a few hundred, and modules cannot be boxed"
+    )
+)]
 pub(crate) enum Embedding {
     /// Floats.
     Dense(Table),

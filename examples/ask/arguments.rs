@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     pub(crate) device: DeviceChoice,
 
     /// The model's weights in memory: f32, f16 or bf16 (half of it), int8 (a quarter) or int4 (about an
-    /// eighth); the last two on the cpu
+    /// eighth)
     #[arg(long, default_value_t)]
     pub(crate) precision: Precision,
 

@@ -128,8 +128,8 @@ pub(crate) struct ModelArguments {
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
 
-    /// A model's weights in memory: f32, f16 or bf16 (half of it), int8 (a quarter) or int4 (about an eighth); the
-    /// last two on the cpu
+    /// A model's weights in memory: f32, f16 or bf16 (half of it), int8 (a quarter) or int4 (about an
+    /// eighth)
     #[arg(long, value_name = "f32|f16|bf16|int8|int4", default_value_t)]
     pub(crate) precision: Precision,
 

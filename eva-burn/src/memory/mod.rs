@@ -104,16 +104,16 @@ impl Estimate {
     /// them, and more of packed weights is written out at a time than on the CPU.
     #[must_use]
     pub fn new(config: &ModelConfig, precision: Precision, workload: &Workload) -> Self {
-        let on_cpu = Self::as_computed(config, precision, workload);
+        let base = Self::as_computed(config, precision, workload);
         let more = match precision.is_quantized() {
             true => (GPU_TILE_BYTES - TILE_BYTES) as u64,
             false => 0,
         };
         Self {
-            vision_picture: on_cpu.vision_picture.saturating_add(more),
-            vision_turn: on_cpu.vision_turn.saturating_add(more),
-            reading: on_cpu.reading.saturating_add(more),
-            ..on_cpu
+            vision_picture: base.vision_picture.saturating_add(more),
+            vision_turn: base.vision_turn.saturating_add(more),
+            reading: base.reading.saturating_add(more),
+            ..base
         }
     }
 

@@ -4,8 +4,6 @@
 //! token costs what its weights take to be read. For many (a prompt, pictures) another kernel writes
 //! the weights out as floats, some rows at a time, for Burn's own product. Activations are `f32`.
 
-use std::sync::Arc;
-
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
 use burn::module::{Module, Param};
@@ -14,7 +12,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -39,57 +37,53 @@ pub(crate) fn is_gpu(device: &Device) -> bool {
     matches!(device.as_dispatch(), DispatchDevice::Cube(_))
 }
 
-/// A linear layer whose matrix lies on the GPU. Clones share it: nothing trains it.
+/// A linear layer whose matrix lies on the GPU.
 #[derive(Module, Debug)]
 pub(crate) struct GpuLinear {
+    /// Words of four bytes, row by row as [`QuantizedMatrix`] keeps them; but in 8 bits as in 4, a weight
+    /// is a number above the least that there is. Without a second dimension, for which CUDA would pad
+    /// the rows, and copy all of them for each product.
+    codes: Tensor<1, Int>,
+    /// A word for each pair of blocks: the scale of the first below, that of the second above.
+    scales: Tensor<1, Int>,
     #[module(skip)]
-    matrix: Arc<Blocks>,
-    bias: Option<Param<Tensor<1>>>,
-}
-
-/// A matrix as [`QuantizedMatrix`] keeps it, on the GPU.
-#[derive(Debug)]
-struct Blocks {
+    rows: usize,
+    #[module(skip)]
     columns: usize,
-    /// `[rows, words]` of four bytes; in 8 bits too, a weight is a number above the least that there is.
-    codes: Tensor<2, Int>,
-    /// `[rows, pairs of blocks]`: the scale of the first below, that of the second above.
-    scales: Tensor<2, Int>,
+    #[module(skip)]
+    bits: Bits,
+    bias: Option<Param<Tensor<1>>>,
 }
 
 impl GpuLinear {
     /// A matrix brought to the device.
     pub(crate) fn new(
-        matrix: &QuantizedMatrix,
+        matrix: QuantizedMatrix,
         bias: Option<Param<Tensor<1>>>,
         device: &Device,
     ) -> Self {
-        let (rows, columns) = (matrix.rows(), matrix.columns());
-        let least = match matrix.bits() {
-            Bits::Eight => 0x8080_8080,
-            Bits::Four => 0,
+        let (bits, rows, columns) = (matrix.bits(), matrix.rows(), matrix.columns());
+        let (mut codes, scales) = matrix.into_parts();
+        if bits == Bits::Eight {
+            for code in &mut codes {
+                *code ^= 0x80;
+            }
+        }
+        // Both have whole words in a row.
+        let scales: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+        let upload = |bytes: Vec<u8>| {
+            let words = bytes.len() / size_of::<u32>();
+            let data = TensorData::from_bytes_vec(bytes, [words], DType::U32);
+            Tensor::<1, Int>::from_data(data, (device, DType::U32))
         };
-        let codes = matrix.codes().as_chunks::<4>().0;
-        let codes: Vec<u32> = codes
-            .iter()
-            .map(|word| u32::from_le_bytes(*word) ^ least)
-            .collect();
-        let scales = matrix.scales().as_chunks::<2>().0;
-        let scales: Vec<u32> = scales
-            .iter()
-            .map(|[first, second]| u32::from(*first) | u32::from(*second) << 16)
-            .collect();
-        let upload = |numbers: Vec<u32>| {
-            let shape = [rows, numbers.len() / rows.max(1)];
-            let data = TensorData::new(numbers, shape);
-            Tensor::<2, Int>::from_data(data, (device, DType::U32))
-        };
-        let matrix = Arc::new(Blocks {
-            columns,
+        Self {
             codes: upload(codes),
             scales: upload(scales),
-        });
-        Self { matrix, bias }
+            rows,
+            columns,
+            bits,
+            bias,
+        }
     }
 
     /// # Shapes
@@ -97,29 +91,20 @@ impl GpuLinear {
     /// - returned: `[.., rows]`
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mut shape = x.dims();
-        assert_eq!(shape[D - 1], self.matrix.columns, "numbers of a vector");
-        let vectors = shape.iter().product::<usize>() / self.matrix.columns.max(1);
-        let x = x.reshape([vectors, self.matrix.columns]);
+        assert_eq!(shape[D - 1], self.columns, "numbers of a vector");
+        let vectors = shape.iter().product::<usize>() / self.columns.max(1);
+        let x = x.reshape([vectors, self.columns]);
         let product = if vectors <= FEW {
             self.multiply(x)
         } else {
-            self.multiply_many(&x)
+            self.multiply_many(&x, GPU_TILE_BYTES)
         };
-        shape[D - 1] = product.dims()[1];
+        shape[D - 1] = self.rows;
         let product = product.reshape(shape);
         match &self.bias {
             Some(bias) => product + bias.val().unsqueeze(),
             None => product,
         }
-    }
-
-    /// Rows by their index, as floats.
-    ///
-    /// # Shapes
-    /// - returned: `[indices, columns]`
-    pub(crate) fn rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
-        let codes = self.matrix.codes.clone().select(0, indices.clone());
-        self.written_out(codes, self.matrix.scales.clone().select(0, indices))
     }
 
     fn multiply(&self, x: Tensor<2>) -> Tensor<2> {
@@ -134,68 +119,77 @@ impl GpuLinear {
         };
         Tensor::from_dispatch(Dispatch::multiply_blocks(
             x.into_dispatch(),
-            self.matrix.codes.clone().into_dispatch(),
-            self.matrix.scales.clone().into_dispatch(),
+            self.codes.clone().into_dispatch(),
+            self.scales.clone().into_dispatch(),
+            self.rows,
+            self.bits.number(),
         ))
     }
 
-    fn multiply_many(&self, x: &Tensor<2>) -> Tensor<2> {
-        let (codes, scales) = (self.matrix.codes.clone(), self.matrix.scales.clone());
-        let rows = codes.dims()[0];
-        let tile = (GPU_TILE_BYTES / (size_of::<f32>() * self.matrix.columns).max(1)).max(1);
-        let products = (0..rows)
+    /// With the weights written out as floats, so many bytes of them at a time.
+    fn multiply_many(&self, x: &Tensor<2>, tile: usize) -> Tensor<2> {
+        let tile = (tile / (size_of::<f32>() * self.columns).max(1)).max(1);
+        let products = (0..self.rows)
             .step_by(tile)
             .map(|first| {
-                let part = first..rows.min(first + tile);
-                let codes = codes.clone().slice([part.clone()]);
-                let weights = self.written_out(codes, scales.clone().slice([part]));
+                let rows = first as i64..self.rows.min(first + tile) as i64;
+                let weights = self.rows(Tensor::arange(rows, &x.device()));
                 x.clone().matmul(weights.transpose())
             })
             .collect();
         Tensor::cat(products, 1)
     }
 
-    fn written_out(&self, codes: Tensor<2, Int>, scales: Tensor<2, Int>) -> Tensor<2> {
-        let (codes, scales) = (codes.into_dispatch(), scales.into_dispatch());
-        let weights = Tensor::<2>::from_dispatch(Dispatch::write_out_blocks(codes, scales));
-        let [rows, padded] = weights.dims();
-        if padded == self.matrix.columns {
+    /// Rows by their index, as floats.
+    ///
+    /// # Shapes
+    /// - returned: `[indices, columns]`
+    pub(crate) fn rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        let padded = self.columns.next_multiple_of(PAIR);
+        let weights = Tensor::<2>::from_dispatch(Dispatch::write_out_blocks(
+            indices.into_dispatch(),
+            self.codes.clone().into_dispatch(),
+            self.scales.clone().into_dispatch(),
+            padded,
+            self.bits.number(),
+        ));
+        let rows = weights.dims()[0];
+        if padded == self.columns {
             return weights;
         }
-        weights.slice([0..rows, 0..self.matrix.columns])
+        weights.slice([0..rows, 0..self.columns])
     }
 }
 
-/// What Burn's backends lack.
+/// What Burn's backends lack. Codes and scales are those of [`GpuLinear`].
 #[backend_extension(Cube, Fusion)]
 pub(crate) trait BlockOps: Backend {
     /// Products of vectors with the rows of a matrix.
     ///
     /// # Shapes
     /// - x: `[vectors, columns]`, whole pairs of blocks
-    /// - codes, scales: as in `Blocks`
     /// - returned: `[vectors, rows]`
-    #[fusion(dtype = DType::F32, shape = product_shape(x, codes))]
+    #[fusion(dtype = DType::F32, shape = Shape::from([x[0], *rows]))]
     fn multiply_blocks(
         x: FloatTensor<Self>,
         codes: IntTensor<Self>,
         scales: IntTensor<Self>,
+        rows: usize,
+        bits: usize,
     ) -> FloatTensor<Self>;
 
-    /// The numbers that codes stand for.
+    /// Rows by their indices, as floats.
     ///
     /// # Shapes
-    /// - returned: `[rows, columns]`, whole pairs of blocks
-    #[fusion(dtype = DType::F32, shape = written_shape(scales))]
-    fn write_out_blocks(codes: IntTensor<Self>, scales: IntTensor<Self>) -> FloatTensor<Self>;
-}
-
-fn product_shape(x: &Shape, codes: &Shape) -> Shape {
-    Shape::from([x[0], codes[0]])
-}
-
-fn written_shape(scales: &Shape) -> Shape {
-    Shape::from([scales[0], scales[1] * PAIR])
+    /// - returned: `[indices, columns]`, whole pairs of blocks
+    #[fusion(dtype = DType::F32, shape = Shape::from([indices[0], *columns]))]
+    fn write_out_blocks(
+        indices: IntTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: IntTensor<Self>,
+        columns: usize,
+        bits: usize,
+    ) -> FloatTensor<Self>;
 }
 
 impl BlockOps for CubeBackend {
@@ -203,12 +197,12 @@ impl BlockOps for CubeBackend {
         x: FloatTensor<Self>,
         codes: IntTensor<Self>,
         scales: IntTensor<Self>,
+        rows: usize,
+        bits: usize,
     ) -> FloatTensor<Self> {
-        let [x, codes, scales] = [x, codes, scales].map(into_contiguous);
-        let shape = product_shape(x.meta.shape(), codes.meta.shape());
-        let (vectors, rows) = (shape[0], shape[1]);
-        let (pairs, bits) = (scales.meta.shape()[1], bits(&codes, &scales));
-        let out = empty(&x, shape);
+        let x = into_contiguous(x);
+        let (vectors, columns) = (x.meta.shape()[0], x.meta.shape()[1]);
+        let out = empty(&x, Shape::from([vectors, rows]));
         let units = vectors * rows.div_ceil(ROWS) * UNITS;
         let dim = CubeDim::new_1d(UNITS as u32);
         multiply::launch(
@@ -222,37 +216,40 @@ impl BlockOps for CubeBackend {
             out.clone().into_buffer_arg(),
             vectors,
             rows,
-            pairs,
+            columns / PAIR,
             bits,
         );
         out
     }
 
-    fn write_out_blocks(codes: IntTensor<Self>, scales: IntTensor<Self>) -> FloatTensor<Self> {
-        let [codes, scales] = [codes, scales].map(into_contiguous);
-        let shape = written_shape(scales.meta.shape());
-        let bits = bits(&codes, &scales);
-        let out = empty(&codes, shape);
-        let steps = codes.meta.num_elements() / WIDTH;
-        let dim = CubeDim::new(&out.client, steps);
+    fn write_out_blocks(
+        indices: IntTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: IntTensor<Self>,
+        columns: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let indices = cast(into_contiguous(indices), DType::U32);
+        let rows = indices.meta.shape()[0];
+        let out = empty(&indices, Shape::from([rows, columns]));
+        let in_row = columns * bits / 32 / WIDTH;
+        let units = rows * in_row;
+        let dim = CubeDim::new(&out.client, units);
         write_out::launch(
             &out.client,
-            calculate_cube_count_elemwise(&out.client, steps, dim),
+            calculate_cube_count_elemwise(&out.client, units, dim),
             dim,
             WIDTH,
+            indices.into_buffer_arg(),
             codes.into_buffer_arg(),
             scales.into_buffer_arg(),
             out.clone().into_buffer_arg(),
-            steps,
+            rows,
+            in_row,
             bits,
         );
         out
     }
-}
-
-/// Bits of a weight.
-fn bits(codes: &CubeTensor, scales: &CubeTensor) -> usize {
-    codes.meta.shape()[1] * 32 / (scales.meta.shape()[1] * PAIR).max(1)
 }
 
 fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
@@ -354,23 +351,28 @@ fn multiply<N: Size>(
     }
 }
 
-/// One unit writes out what four words hold.
+/// One unit writes out what four words hold, of which there are `in_row`.
 #[cube(launch)]
 fn write_out<N: Size>(
+    indices: &[u32],
     codes: &[Vector<u32, N>],
     scales: &[u32],
     out: &mut [Vector<f32, N>],
-    steps: usize,
+    rows: usize,
+    in_row: usize,
     #[comptime] bits: usize,
 ) {
-    if ABSOLUTE_POS >= steps {
+    let row = ABSOLUTE_POS / in_row;
+    if row >= rows {
         terminate!();
     }
+    let step = ABSOLUTE_POS % in_row;
+    let from = indices[row] as usize * in_row + step;
     let per_pair = comptime!(PAIR * bits / 32 / WIDTH);
-    let (pair, in_pair) = (ABSOLUTE_POS / per_pair, ABSOLUTE_POS % per_pair);
-    let both = scales[pair];
-    let words = codes[ABSOLUTE_POS];
-    let at = pair * comptime!(PAIR / WIDTH) + in_pair * WIDTH;
+    let in_pair = step % per_pair;
+    let both = scales[from / per_pair];
+    let words = codes[from];
+    let at = ABSOLUTE_POS / per_pair * comptime!(PAIR / WIDTH) + in_pair * WIDTH;
     #[unroll]
     for word in 0..WIDTH {
         let fields = words.extract(word);
@@ -422,58 +424,102 @@ fn scale(both: u32, second: bool) -> f32 {
     f32::reinterpret(bits)
 }
 
-#[cfg(all(test, feature = "wgpu"))]
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::device::DeviceChoice;
     use burn::tensor::Distribution;
 
-    /// On the processor, whatever the device.
+    /// As in the tests of whole models: `EVA_DEVICE`, or what is compiled in.
+    fn gpu() -> Device {
+        let choice = match std::env::var("EVA_DEVICE") {
+            Ok(name) => name.parse().unwrap(),
+            Err(_) if cfg!(feature = "wgpu") => DeviceChoice::Wgpu,
+            Err(_) => DeviceChoice::Cuda(0),
+        };
+        choice.open().unwrap()
+    }
+
     fn numbers(x: Tensor<2>) -> Vec<f32> {
         x.try_into_vec_as().unwrap()
     }
 
+    fn normal(shape: [usize; 2]) -> Tensor<2> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+    }
+
+    fn to(device: &Device, x: Tensor<2>) -> Tensor<2> {
+        Tensor::from_data(x.into_data(), device)
+    }
+
+    /// Random weights on the GPU, and as the processor writes them out.
+    fn random(bits: Bits, rows: usize, columns: usize, gpu: &Device) -> (GpuLinear, Vec<f32>) {
+        let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
+        matrix.push_rows(&numbers(normal([rows, columns])));
+        let mut plain = vec![0.0; rows * columns];
+        matrix.dequantize(0, &mut plain);
+        (GpuLinear::new(matrix, None, gpu), plain)
+    }
+
+    fn assert_close(found: &[f32], expected: &[f32], of: &str) {
+        assert_eq!(found.len(), expected.len());
+        let size = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() <= 1e-5 * size, "{of}: {a} for {b}");
+        }
+    }
+
     #[test]
     fn products_and_rows_are_those_of_the_weights_on_the_processor() {
-        let (cpu, gpu) = (Device::flex(), DeviceChoice::Wgpu.open().unwrap());
-        let random = |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &cpu);
+        let (cpu, gpu) = (Device::flex(), gpu());
         for (rows, columns) in [(1, 1), (6, 64), (70, 200), (300, 1088)] {
             for bits in [Bits::Eight, Bits::Four] {
-                let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
-                matrix.push_rows(&numbers(random([rows, columns])));
-                let mut plain = vec![0.0; rows * columns];
-                matrix.dequantize(0, &mut plain);
-                let bias = random([1, rows]);
-                let to_gpu = |x: Tensor<2>| Tensor::<2>::from_data(x.into_data(), &gpu);
-                let gpu_bias = Param::from_tensor(to_gpu(bias.clone()).squeeze_dim::<1>(0));
-                let layer = GpuLinear::new(&matrix, Some(gpu_bias), &gpu);
+                let (mut layer, plain) = random(bits, rows, columns, &gpu);
+                let name = format!("{} {rows} x {columns}", bits.name());
+                let bias = normal([1, rows]);
+                let on_gpu = to(&gpu, bias.clone()).squeeze_dim::<1>(0);
+                layer.bias = Some(Param::from_tensor(on_gpu));
 
                 let order = [rows as i32 - 1, 0];
                 let index = Tensor::from_data(TensorData::new(order.to_vec(), [2]), &gpu);
-                let picked = numbers(layer.rows(index));
                 let expected = [&plain[(rows - 1) * columns..], &plain[..columns]].concat();
-                assert_eq!(picked, expected, "{matrix:?}");
+                assert_eq!(numbers(layer.rows(index)), expected, "{name}");
 
                 let weights = TensorData::new(plain, [rows, columns]);
                 let weights = Tensor::<2>::from_data(weights, &cpu).transpose();
                 for vectors in [1, 3, FEW, FEW + 1] {
-                    let x = random([vectors, columns]);
-                    let expected = numbers(x.clone().matmul(weights.clone()) + bias.clone());
-                    let found = layer
-                        .forward(to_gpu(x).unsqueeze::<3>())
-                        .squeeze_dim::<2>(0);
-                    let found = numbers(found);
-                    assert_eq!(found.len(), expected.len());
-                    let size = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
-                    for (a, b) in found.iter().zip(&expected) {
-                        assert!(
-                            (a - b).abs() <= 1e-5 * size,
-                            "{matrix:?}, {vectors}: {a} for {b}"
-                        );
-                    }
+                    let x = normal([vectors, columns]);
+                    let expected = x.clone().matmul(weights.clone()) + bias.clone();
+                    let found = layer.forward(to(&gpu, x).unsqueeze::<3>());
+                    let found = numbers(found.squeeze_dim::<2>(0));
+                    assert_close(&found, &numbers(expected), &name);
                 }
             }
         }
+    }
+
+    #[test]
+    fn it_does_not_matter_how_much_is_written_out_at_a_time() {
+        let gpu = gpu();
+        let (layer, plain) = random(Bits::Four, 53, 192, &gpu);
+        let x = normal([20, 192]);
+        let weights = Tensor::<2>::from_data(TensorData::new(plain, [53, 192]), &x.device());
+        let expected = numbers(x.clone().matmul(weights.transpose()));
+        // All; some rows and a rest; a row at least.
+        for tile in [GPU_TILE_BYTES, 4 * 192 * 24, 1] {
+            let found = numbers(layer.multiply_many(&to(&gpu, x.clone()), tile));
+            assert_close(&found, &expected, &format!("{tile} bytes"));
+        }
+    }
+
+    #[test]
+    fn more_rows_than_a_grid_has_in_one_direction_are_multiplied() {
+        let gpu = gpu();
+        let (layer, plain) = random(Bits::Eight, 40_000, 64, &gpu);
+        let x = normal([FEW, 64]);
+        let weights = Tensor::<2>::from_data(TensorData::new(plain, [40_000, 64]), &x.device());
+        let expected = numbers(x.clone().matmul(weights.transpose()));
+        assert_close(&numbers(layer.forward(to(&gpu, x))), &expected, "products");
     }
 }

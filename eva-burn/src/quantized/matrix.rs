@@ -25,6 +25,15 @@ impl Bits {
         }
     }
 
+    /// How many they are.
+    #[cfg(feature = "gpu-kernels")]
+    pub(crate) const fn number(self) -> usize {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
     /// The name of the precision.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -88,6 +97,12 @@ impl QuantizedMatrix {
             codes,
             scales,
         })
+    }
+
+    /// What [`from_parts`](Self::from_parts) makes a matrix of.
+    #[cfg(feature = "gpu-kernels")]
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u16>) {
+        (self.codes, self.scales)
     }
 
     /// Appends rows, given one after the other.

@@ -66,7 +66,7 @@ pub enum WeightsError {
     },
     /// A quantized precision on a device that has no kernels for it.
     #[error(
-        "{precision} weights are multiplied on the cpu and on GPUs, and are not trained; use f32, f16 or bf16 for that"
+        "{precision} weights are multiplied on the cpu and on GPUs, and are not trained; to train, use f32, f16 or bf16"
     )]
     Device {
         /// The precision.

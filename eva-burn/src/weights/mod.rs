@@ -126,18 +126,16 @@ impl Weights {
         };
         match self.packed(&weight, output, input, init_of(input))? {
             #[cfg(feature = "gpu-kernels")]
-            Some(Matrix::Blocks(matrix)) if !takes_packed(&self.device) => {
-                let layer = GpuLinear::new(&matrix, bias, &self.device);
-                return Ok(Projection::OnGpu(layer));
+            Some(Matrix::Blocks(matrix)) if !on_processor(&self.device) => Ok(Projection::OnGpu(
+                GpuLinear::new(matrix, bias, &self.device),
+            )),
+            Some(matrix) => Ok(Projection::Packed(PackedLinear::new(matrix, bias))),
+            None => {
+                let weight = self.matrix(&weight, &[output, input], input)?;
+                let weight = Param::from_tensor(weight);
+                Ok(Projection::Dense(Linear { weight, bias }))
             }
-            Some(matrix) => return Ok(Projection::Packed(PackedLinear::new(matrix, bias))),
-            None => {}
         }
-        let weight = self.matrix(&weight, &[output, input], input)?;
-        Ok(Projection::Dense(Linear {
-            weight: Param::from_tensor(weight),
-            bias,
-        }))
     }
 
     /// A table of `rows` rows.
@@ -150,18 +148,15 @@ impl Weights {
     ) -> Result<Embedding, WeightsError> {
         match self.packed(name, rows, columns, init)? {
             #[cfg(feature = "gpu-kernels")]
-            Some(Matrix::Blocks(matrix)) if !takes_packed(&self.device) => {
-                let table = GpuLinear::new(&matrix, None, &self.device);
-                return Ok(Embedding::OnGpu(table));
+            Some(Matrix::Blocks(matrix)) if !on_processor(&self.device) => {
+                Ok(Embedding::OnGpu(GpuLinear::new(matrix, None, &self.device)))
             }
-            Some(matrix) => return Ok(Embedding::Packed(PackedLinear::new(matrix, None))),
-            None => {}
+            Some(matrix) => Ok(Embedding::Packed(PackedLinear::new(matrix, None))),
+            None => {
+                let table = self.tensor(name, [rows, columns], init)?;
+                Ok(Embedding::dense(table))
+            }
         }
-        Ok(Embedding::dense(self.tensor(
-            name,
-            [rows, columns],
-            init,
-        )?))
     }
 
     /// A matrix in fewer bits than it is multiplied in; `None` when it is to be one of Burn's tensors.
@@ -188,8 +183,8 @@ impl Weights {
     /// The 16 bits in which the processor keeps matrices; all else is `f32` beside them.
     fn half(&self) -> Option<Half> {
         match self.precision {
-            Precision::F16 if takes_packed(&self.device) => Some(Half::F16),
-            Precision::Bf16 if takes_packed(&self.device) => Some(Half::Bf16),
+            Precision::F16 if on_processor(&self.device) => Some(Half::F16),
+            Precision::Bf16 if on_processor(&self.device) => Some(Half::Bf16),
             _ => None,
         }
     }
@@ -371,18 +366,18 @@ impl Weights {
     }
 }
 
-/// Whether packed weights are multiplied there: on the processor, and without gradients.
-fn takes_packed(device: &Device) -> bool {
+/// Whether that is the processor, and without gradients: halves are multiplied there as they are.
+fn on_processor(device: &Device) -> bool {
     *device == Device::flex() && !device.is_autodiff()
 }
 
-/// Whether weights in blocks of integers are multiplied there: on GPUs too.
+/// Whether weights in blocks of integers are multiplied there; never with gradients.
 fn takes_blocks(device: &Device) -> bool {
     #[cfg(feature = "gpu-kernels")]
-    if !device.is_autodiff() && quantized::is_gpu(device) {
+    if quantized::is_gpu(device) {
         return true;
     }
-    takes_packed(device)
+    on_processor(device)
 }
 
 /// How the weights of a linear map from `input` numbers start.
