@@ -187,13 +187,16 @@ impl BurnPolicy {
             }
         }
         let counts: Vec<usize> = marks.iter().map(|mark| mark.tokens(&self.config)).collect();
-        let tokens = self.chat.encode(conversation, &counts)?;
         let limit = self.config.text.max_position_embeddings;
+        let too_long = |tokens| GenerateError::TooLong { tokens, limit };
+        // Before a token is written down for each: pictures can be very many.
+        let visual = counts.iter().copied().fold(0, usize::saturating_add);
+        if visual >= limit {
+            return Err(too_long(visual));
+        }
+        let tokens = self.chat.encode(conversation, &counts)?;
         if tokens.is_empty() || tokens.len() >= limit {
-            return Err(GenerateError::TooLong {
-                tokens: tokens.len(),
-                limit,
-            });
+            return Err(too_long(tokens.len()));
         }
         let bytes = self.bytes(1, tokens.len());
         if let Some(limit) = self.kv_limit.filter(|limit| bytes > *limit) {

@@ -130,6 +130,14 @@ fn sums_fit_or_do_not() {
     };
     let estimate = Estimate::new(&config, Precision::F32, &endless);
     assert_eq!(estimate.total(), u64::MAX);
+    // Nor the widest layers that a file may ask for.
+    let mut widest = config;
+    widest.vision.hidden_size = 1 << 24;
+    widest.vision.spatial_merge_size = 1 << 6;
+    for precision in Precision::ALL {
+        let estimate = Estimate::new(&widest, precision, &workload);
+        assert!(estimate.total() > 1 << 62, "{precision}");
+    }
 }
 
 /// `docs/hardware.md` holds what the calculator says; with EVA_BLESS=1 it is written there.

@@ -134,6 +134,18 @@ fn what_cannot_be_converted_says_so_and_leaves_what_was_there() {
 }
 
 #[test]
+fn sizes_that_the_files_do_not_have_are_errors_before_memory_is_taken() {
+    let mut config = ModelConfig::load(&original()).unwrap();
+    // More than any machine has.
+    config.text.vocab_size = 1 << 40;
+    for precision in Precision::ALL {
+        let error = Qwen25Vl::load_as(&config, &original(), &Device::flex(), precision);
+        let error = error.unwrap_err();
+        assert!(matches!(error, WeightsError::Shape { .. }), "{error}");
+    }
+}
+
+#[test]
 fn missing_scales_and_wrong_sizes_are_errors_that_name_the_tensor() {
     let out = converted(Precision::Int8);
     let path = out.path().join("model.safetensors");

@@ -39,6 +39,9 @@ const NESTED_FILE: &str = "processor_config.json";
 /// What `transformers` takes where a file does not say it: less than the published files do.
 const DEFAULT_MAX_PIXELS: usize = 28 * 28 * 1280;
 
+/// More than any model reads; a picture is enlarged to the least that a file asks for.
+const MOST_PIXELS: usize = 1 << 28;
+
 /// Processors that compute the same, but for the last digit of what they resize.
 const PROCESSORS: [&str; 4] = [
     "Qwen2VLImageProcessor",
@@ -107,8 +110,10 @@ impl ImageConfig {
             mean: mean.map_or(published.mean, Channels::each),
             std: std.map_or(published.std, Channels::each),
         };
-        if config.min_pixels > config.max_pixels || config.max_pixels == 0 {
-            return Err(keys.unsupported("max_pixels", config.max_pixels, "at least min_pixels"));
+        let possible = config.min_pixels.max(1)..=MOST_PIXELS;
+        if !possible.contains(&config.max_pixels) {
+            let expected = "at least min_pixels, and at most 268435456";
+            return Err(keys.unsupported("max_pixels", config.max_pixels, expected));
         }
         if config.mean.iter().any(|mean| !mean.is_finite()) {
             let values = config.mean.to_vec();

@@ -30,6 +30,10 @@ pub struct VisionConfig {
     pub out_hidden_size: usize,
 }
 
+/// The most pixels, patches or frames that a patch takes along a side: their products are widths of layers.
+const COARSEST: usize = 1 << 6;
+const COARSEST_EXPECTED: &str = "a whole number from 1 to 64";
+
 /// Base of the rotary frequencies of rows and columns.
 const ROPE_THETA: f64 = 10_000.0;
 
@@ -56,7 +60,7 @@ impl VisionConfig {
         let wide = |keys: &mut Keys<'_>, key| keys.size(key, WIDEST, WIDEST_EXPECTED);
         let counted = |keys: &mut Keys<'_>, key| keys.size(key, MOST, MOST_EXPECTED);
         let or = |keys: &mut Keys<'_>, key, default| match keys.peek(key) {
-            Some(_) => counted(keys, key),
+            Some(_) => keys.size(key, COARSEST, COARSEST_EXPECTED),
             None => Ok(default),
         };
         // The published files call it in_chans, and newer ones that were made from them have both.

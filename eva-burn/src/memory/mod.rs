@@ -28,7 +28,8 @@ use crate::weights::Precision;
 #[must_use]
 pub fn weight_bytes(config: &ModelConfig, precision: Precision) -> u64 {
     let bytes = |parameter: &Parameter| parameter.bytes(precision);
-    parameters(config).iter().map(bytes).sum()
+    let all = parameters(config);
+    all.iter().map(bytes).fold(0, u64::saturating_add)
 }
 
 /// Bytes of a number that is computed: activations, keys and values. Weights in blocks of integers are
@@ -43,7 +44,9 @@ const fn activation_bytes(precision: Precision) -> u64 {
 /// Number of parameters.
 #[must_use]
 pub fn parameter_count(config: &ModelConfig) -> u64 {
-    parameters(config).iter().map(Parameter::count).sum()
+    let all = parameters(config);
+    let counts = all.iter().map(Parameter::count);
+    counts.fold(0, u64::saturating_add)
 }
 
 /// What is asked of a model at the most.

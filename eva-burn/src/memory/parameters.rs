@@ -18,7 +18,8 @@ impl Parameter {
     /// How many numbers it has.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.shape.iter().map(|side| *side as u64).product()
+        let sides = self.shape.iter().map(|side| *side as u64);
+        sides.fold(1, u64::saturating_mul)
     }
 
     /// Bytes that it takes in memory.
@@ -27,9 +28,9 @@ impl Parameter {
         match (scheme(&self.name, precision), self.shape.as_slice()) {
             (Some(bits), [rows, columns]) => {
                 let scales = 2 * Bits::row_scales(*columns);
-                *rows as u64 * (bits.row_bytes(*columns) + scales) as u64
+                (*rows as u64).saturating_mul((bits.row_bytes(*columns) + scales) as u64)
             }
-            _ => self.count() * activation_bytes(precision),
+            _ => self.count().saturating_mul(activation_bytes(precision)),
         }
     }
 }

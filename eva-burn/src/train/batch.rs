@@ -115,7 +115,7 @@ impl Batch {
             model.clone()
         };
         let values = self.target_log_probs(&model, &model, config);
-        let values: Vec<f64> = values.try_into_vec_as().unwrap_or_default();
+        let values = numbers(values);
         let turn =
             |range: &std::ops::Range<usize>| values.get(range.clone()).unwrap_or(&[]).to_vec();
         self.turns
@@ -237,6 +237,14 @@ fn with_context(features: Tensor<2>, device: &Device) -> Tensor<2> {
 
 fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
+
+/// A vector's numbers. Where the device fails they are none: what is computed with them then shows it, as
+/// zeros or a shorter list would not.
+pub(super) fn numbers(vector: Tensor<1>) -> Vec<f64> {
+    let count = vector.dims()[0];
+    let values = vector.try_into_vec_as();
+    values.unwrap_or_else(|_| vec![f64::NAN; count])
 }
 
 /// Whether each row's highest score is that of its target.

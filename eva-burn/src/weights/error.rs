@@ -84,6 +84,14 @@ pub enum WeightsError {
         /// What was asked for.
         precision: Precision,
     },
+    /// A tensor that is to be saved could not be read from its device.
+    #[error(
+        "tensor `{name}` cannot be read from its device, and was not saved; is the device lost or out of memory?"
+    )]
+    Unreadable {
+        /// The tensor.
+        name: String,
+    },
     /// A packed model or a quantized precision cannot be saved this way.
     #[error(
         "a model that was loaded in f32 is saved in f32, f16 or bf16; quantize the directory that was saved, or keep the one that this model came from"

@@ -173,6 +173,7 @@ impl Weights {
         let Some(half) = self.half() else {
             return Ok(None);
         };
+        self.expect(name, &[rows, columns])?;
         let mut matrix = HalfMatrix::with_capacity(half, rows, columns);
         self.pieces(name, &[rows, columns], columns, init, |numbers| {
             matrix.push_rows(numbers);
@@ -222,6 +223,7 @@ impl Weights {
         let Some(bits) = wanted else {
             return Ok(None);
         };
+        self.expect(name, &[rows, columns])?;
         let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
         self.pieces(name, &[rows, columns], columns, init, |numbers| {
             matrix.push_rows(numbers);
@@ -288,6 +290,15 @@ impl Weights {
         })
     }
 
+    /// Refuses a tensor that the files lack or hold in another shape, before there is room made for it: what
+    /// `config.json` asks for can be larger than any memory.
+    fn expect(&mut self, name: &str, shape: &[usize]) -> Result<(), WeightsError> {
+        match &mut self.origin {
+            Origin::Files { dir, shards } => expected(shards, dir, name, shape).map(drop),
+            Origin::Random(_) => Ok(()),
+        }
+    }
+
     /// Fills one vector, converting on the way: nothing of the tensor is held twice.
     fn gather<E: Copy + Default>(
         &mut self,
@@ -298,6 +309,7 @@ impl Weights {
         init: Init,
         convert: fn(f32) -> E,
     ) -> Result<Vec<E>, WeightsError> {
+        self.expect(name, shape)?;
         let count: usize = shape.iter().product();
         let rows = (count / columns.max(1)).max(1);
         let mut out = vec![E::default(); count];
@@ -337,19 +349,7 @@ impl Weights {
     ) -> Result<(), WeightsError> {
         match &mut self.origin {
             Origin::Files { dir, shards } => {
-                let Some((shard, stored)) = find(shards, name)? else {
-                    return Err(WeightsError::Missing {
-                        name: name.to_owned(),
-                        dir: dir.clone(),
-                    });
-                };
-                if stored.shape != shape {
-                    return Err(WeightsError::Shape {
-                        name: name.to_owned(),
-                        found: stored.shape,
-                        expected: shape.to_vec(),
-                    });
-                }
+                let (shard, stored) = expected(shards, dir, name, shape)?;
                 shard.read(name, &stored, columns, sink)
             }
             Origin::Random(rng) => {
@@ -424,6 +424,27 @@ fn find<'a>(
         }
     }
     Ok(None)
+}
+
+/// The file that holds a tensor of this shape, and where.
+fn expected<'a>(
+    shards: &'a mut [Shard],
+    dir: &Path,
+    name: &str,
+    shape: &[usize],
+) -> Result<(&'a mut Shard, Stored), WeightsError> {
+    match find(shards, name)? {
+        Some((shard, stored)) if stored.shape == shape => Ok((shard, stored)),
+        Some((_, stored)) => Err(WeightsError::Shape {
+            name: name.to_owned(),
+            found: stored.shape,
+            expected: shape.to_vec(),
+        }),
+        None => Err(WeightsError::Missing {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+        }),
+    }
 }
 
 /// A matrix that is stored as blocks of integers; `None` when it is not.

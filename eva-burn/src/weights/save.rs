@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use burn::module::Param;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use safetensors::tensor::Dtype;
 
 use super::{Precision, WeightsError};
@@ -32,12 +32,18 @@ pub fn save(
     )
 }
 
-/// Writes tensors, each with its name, shape and values, into one file.
+/// Writes tensors, each with its name, shape and values, into one file; one without its values could not
+/// be read from its device.
 pub(crate) fn write(
     path: &Path,
     tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     precision: Precision,
 ) -> Result<(), WeightsError> {
+    for (name, shape, values) in &tensors {
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(WeightsError::Unreadable { name: name.clone() });
+        }
+    }
     let tensors: Vec<_> = tensors
         .into_iter()
         .map(|(name, shape, values)| (name, Stored::new(shape, &values, precision)))
@@ -138,13 +144,13 @@ fn collect(model: &Qwen25Vl, config: &ModelConfig) -> Vec<(String, Vec<usize>, V
                 .any(|(_, container)| container.contains("Linear"));
             let tensor = param.val();
             let mut shape = tensor.dims().to_vec();
-            let values = if D == 2 && in_linear {
+            // What cannot be read is missing, which `write` refuses.
+            let mut values = tensor.try_into_vec_as().unwrap_or_default();
+            if D == 2 && in_linear {
+                values = transposed(&values, shape[1]);
                 shape.reverse();
-                transposed(tensor.reshape([shape[1], shape[0]])).try_into_vec_as()
-            } else {
-                tensor.try_into_vec_as()
-            };
-            self.tensors.push((name, shape, values.unwrap_or_default()));
+            }
+            self.tensors.push((name, shape, values));
         }
     }
 
@@ -170,16 +176,8 @@ fn collect(model: &Qwen25Vl, config: &ModelConfig) -> Vec<(String, Vec<usize>, V
     tensors
 }
 
-/// Transposed and laid out anew.
-fn transposed(weight: Tensor<2>) -> Tensor<2> {
-    let [rows, columns] = weight.dims();
-    let device = weight.device();
-    let values: Vec<f32> = weight.try_into_vec_as().unwrap_or_default();
-    let mut out = vec![0.0; values.len()];
-    for row in 0..rows {
-        for column in 0..columns {
-            out[column * rows + row] = values[row * columns + column];
-        }
-    }
-    Tensor::from_data(TensorData::new(out, [columns, rows]), &device)
+/// A matrix whose rows of `columns` become columns.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    let column = |index| values.iter().skip(index).step_by(columns).copied();
+    (0..columns).flat_map(column).collect()
 }

@@ -85,8 +85,9 @@ impl Trainer {
         let mut moments = Vec::new();
         for (path, moment) in &self.optimizer.moments {
             for (kind, values) in [("first", &moment.first), ("second", &moment.second)] {
-                let values: Vec<f32> = values.clone().try_into_vec_as().unwrap_or_default();
-                moments.push((name(kind, path), vec![values.len()], values));
+                let shape = vec![values.dims()[0]];
+                let values = values.clone().try_into_vec_as().unwrap_or_default();
+                moments.push((name(kind, path), shape, values));
             }
         }
         let path = checkpoint.path().join(MOMENTS);

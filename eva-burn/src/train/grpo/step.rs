@@ -1,5 +1,6 @@
 //! One step of GRPO.
 
+use crate::train::batch::numbers;
 use crate::train::length::{LengthError, check, constant};
 use crate::train::{Batch, Effort, Trainer};
 
@@ -104,11 +105,7 @@ impl Trainer {
             let (shard, first) = taught[index];
             let shard = &shards[shard];
             let log_probs = shard.batch.target_log_probs(model, eyes, &config);
-            let values: Vec<f64> = log_probs
-                .clone()
-                .detach()
-                .try_into_vec_as()
-                .unwrap_or_default();
+            let values = numbers(log_probs.clone().detach());
             let joined = |values: fn(&Completion) -> &Vec<f64>| -> Vec<f64> {
                 shard.completions.iter().flat_map(values).copied().collect()
             };

@@ -1,7 +1,6 @@
 //! One step of KTO.
 
-use burn::tensor::Tensor;
-
+use crate::train::batch::numbers;
 use crate::train::length::{LengthError, check};
 use crate::train::{Batch, Effort, Trainer};
 
@@ -64,7 +63,7 @@ impl Trainer {
         let pairs = self.parallel(shards.len(), |index| {
             let (shard, policy) = (&shards[index], policy.of(index));
             let log_probs = shard.mismatched.target_log_probs(policy, policy, &config);
-            let sums = values(shard.mismatched.completion_sums(log_probs));
+            let sums = numbers(shard.mismatched.completion_sums(log_probs));
             ratios(&sums, &shard.mismatched_reference)
         });
         drop(policy);
@@ -83,7 +82,7 @@ impl Trainer {
             } = &shards[taught[index]];
             let log_probs = batch.target_log_probs(model, eyes, &config);
             let sums = batch.completion_sums(log_probs);
-            let measured = ratios(&values(sums.clone().detach()), reference);
+            let measured = ratios(&numbers(sums.clone().detach()), reference);
             let losses = weighted(sums, reference, desirable, z0, kto);
             (losses.sum().div_scalar(examples as f64), measured)
         });
@@ -99,10 +98,6 @@ impl Trainer {
             effort,
         })
     }
-}
-
-fn values(tensor: Tensor<1>) -> Vec<f64> {
-    tensor.try_into_vec_as().unwrap_or_default()
 }
 
 fn ratios(policy: &[f64], reference: &[f64]) -> Vec<f64> {
