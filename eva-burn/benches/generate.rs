@@ -8,24 +8,26 @@
 //! - `batch`: tokens a second of 1, 4, 16 and 64 conversations together, against one after the other,
 //!   of eva-tiny and of a decoder of 0.1 billion random weights. Reading the prompts is counted apart.
 //! - `rounds`: three turns that bring 8 pictures each, with contexts kept and with nothing kept: small
-//!   pictures, and such as `benches/model.rs` prompts with (1,400 tokens a turn).
+//!   pictures, and such as `benches/model.rs` prompts with (1,400 tokens a turn), in f32 and in bf16, as
+//!   models are published.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Instant;
 
 use eva_burn::chat::Chat;
 use eva_burn::config::{GenerationConfig, ImageConfig};
+use eva_burn::weights::{Precision, save};
 use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl, bundled};
 use eva_core::{Continuation, Message, Part, Policy, RgbImage, Role, Usage};
 
 /// eva-tiny, or its tokenizer with random weights of another shape, whose replies end with their limit
 /// alone.
-fn policy(large: bool) -> BurnPolicy {
+fn policy(large: bool, precision: Precision) -> BurnPolicy {
     let dir = tempfile::tempdir().unwrap();
     bundled::unpack(dir.path()).unwrap();
     let mut config = ModelConfig::load(dir.path()).unwrap();
     let device = Device::flex();
-    let model = if large {
+    if large {
         let text = &mut config.text;
         text.hidden_size = 768;
         text.intermediate_size = 3072;
@@ -39,10 +41,10 @@ fn policy(large: bool) -> BurnPolicy {
         config.vision.depth = 8;
         config.vision.fullatt_block_indexes = vec![3, 7];
         config.vision.out_hidden_size = 768;
-        Qwen25Vl::random(&config, 1, &device).unwrap()
-    } else {
-        Qwen25Vl::load(&config, dir.path(), &device).unwrap()
-    };
+        let random = Qwen25Vl::random(&config, 1, &device).unwrap();
+        save(&random, &config, dir.path(), Precision::F32).unwrap();
+    }
+    let model = Qwen25Vl::load_as(&config, dir.path(), &device, precision).unwrap();
     let images = ImageConfig::load(dir.path()).unwrap();
     let chat = Chat::load(dir.path(), config.image_token_id).unwrap();
     let generation = GenerationConfig {
@@ -199,12 +201,16 @@ fn main() {
         } else {
             &[(308, 168), (364, 364)]
         };
-        for (&size, tokens) in sizes.iter().flat_map(|size| [(size, 1), (size, 32)]) {
-            let mut policy = policy(!brief).with_max_new_tokens(tokens);
+        let lengths = sizes.iter().flat_map(|size| [(size, 1), (size, 32)]);
+        let all = lengths.flat_map(|(size, tokens)| {
+            [Precision::F32, Precision::Bf16].map(|precision| (precision, size, tokens))
+        });
+        for (precision, &size, tokens) in all {
+            let mut policy = policy(!brief, precision).with_max_new_tokens(tokens);
             let (without, all) = rounds(&mut policy, size, false);
             let (with, new) = rounds(&mut policy, size, true);
             println!(
-                "rounds {size:?} {tokens:>2} tokens a reply: {:.2} s kept, {:.2} s without: {:.2} times \
+                "rounds {precision} {size:?} {tokens:>2} tokens a reply: {:.2} s kept, {:.2} s without: {:.2} times \
                  (clock: {:.2}); {new:?} tokens read, {all:?} without",
                 with.core,
                 without.core,
@@ -218,8 +224,8 @@ fn main() {
 fn batches(large: bool, counts: &[usize]) {
     let name = if large { "0.1B" } else { "eva-tiny" };
     let tokens = if large { 17 } else { 129 };
-    let mut read = policy(large).with_max_new_tokens(1);
-    let mut write = policy(large).with_max_new_tokens(tokens);
+    let mut read = policy(large, Precision::F32).with_max_new_tokens(1);
+    let mut write = policy(large, Precision::F32).with_max_new_tokens(tokens);
     // Eight after each other stand for any number.
     let times = |count: usize| count as f64 / count.min(8) as f64;
     for &count in counts {
