@@ -207,6 +207,8 @@ fn main() {
         });
         for (precision, &size, tokens) in all {
             let mut policy = policy(!brief, precision).with_max_new_tokens(tokens);
+            // What only the first turns of a process cost is not meant.
+            rounds(&mut policy, size, true);
             let (without, all) = rounds(&mut policy, size, false);
             let (with, new) = rounds(&mut policy, size, true);
             println!(
