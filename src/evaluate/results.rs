@@ -61,7 +61,8 @@ impl Results {
     /// Writes `record` at once.
     ///
     /// # Errors
-    /// When the system refuses. What it took is dropped when the folder is opened again.
+    /// When the system refuses. What it took is cut off at once, or before the next record, which is
+    /// refused too as long as that fails.
     pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
         self.records.append(record)
     }

@@ -5,7 +5,7 @@
 //! done. A folder belongs to one process at a time, and to one set of settings for good.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,12 @@ use serde_json::{Map, Value};
 
 mod indices;
 mod reader;
+mod whole;
 
 pub use indices::Indices;
 pub use reader::Reader;
 use reader::Survey;
+use whole::WholeLines;
 
 /// What the run was made with.
 const SETTINGS: &str = "run.json";
@@ -52,7 +54,7 @@ pub struct Folder {
 #[derive(Debug)]
 pub struct Journal<E> {
     path: PathBuf,
-    file: File,
+    lines: WholeLines<File>,
     done: Indices,
     found: Found,
     line: Vec<u8>,
@@ -189,8 +191,10 @@ impl<E: Entry> Journal<E> {
             doubled: survey.doubled,
         };
         let file = File::options().append(true).create(true).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        let len = file.metadata().map_err(io_error("read", &path))?.len();
         Ok(Self {
-            file: file.map_err(io_error("open", &path))?,
+            lines: WholeLines::new(file, len),
             done: survey.into_done(retry),
             found,
             line: Vec::new(),
@@ -202,13 +206,14 @@ impl<E: Entry> Journal<E> {
     /// Writes `entry` at once.
     ///
     /// # Errors
-    /// When the system refuses. What it took is dropped when the folder is opened again.
+    /// When the system refuses. What it took is cut off at once, or before the next entry, which is
+    /// refused too as long as that fails.
     pub fn append(&mut self, entry: &E) -> Result<(), JournalError> {
         self.line.clear();
         let written = serde_json::to_writer(&mut self.line, entry).map_err(io::Error::from);
         self.line.push(b'\n');
         written
-            .and_then(|()| self.file.write_all(&self.line))
+            .and_then(|()| self.lines.write(&self.line))
             .map_err(io_error("write to", &self.path))?;
         self.done.insert(entry.index());
         Ok(())
