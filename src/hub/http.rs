@@ -224,8 +224,7 @@ impl Http {
                 tries: *tries,
             });
         }
-        let doubled = 1u32 << (*tries - 1).min(10);
-        let pause = (self.first_pause * doubled).min(LONGEST_PAUSE);
+        let pause = pause(self.first_pause, *tries);
         tracing::warn!(%model, file, why, ?pause, "the hub is asked again");
         thread::sleep(pause);
         Ok(())
@@ -290,5 +289,30 @@ impl Http {
         };
         let words: Vec<&str> = text.split_whitespace().collect();
         words.join(" ").chars().take(LONGEST_MESSAGE).collect()
+    }
+}
+
+/// The pause after try number `tried` (from 1).
+fn pause(first: Duration, tried: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(tried.saturating_sub(1));
+    first.saturating_mul(doubled).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn pauses_double_with_each_try_up_to_the_longest_whatever_the_first_is() {
+        let half = Duration::from_millis(500);
+        let grown: Vec<u128> = (1..=8)
+            .map(|tried| pause(half, tried).as_millis())
+            .collect();
+        assert_eq!(grown, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+        for tried in [1, 2, 3, u32::MAX] {
+            assert_eq!(pause(Duration::MAX, tried), LONGEST_PAUSE);
+            assert_eq!(pause(Duration::ZERO, tried), Duration::ZERO);
+        }
     }
 }
