@@ -415,6 +415,36 @@ fn several_at_once_fetch_each_file_once() {
 }
 
 #[test]
+fn what_another_process_brings_is_seen_and_one_that_stopped_is_given_up() {
+    let server = FakeHub::new(&small());
+    let place = Place::new(&server);
+    let sum = hash(WEIGHTS, &small()[2].1);
+    let locks = place.cache.path().join(".locks/models--some-one--tiny");
+    let (lock, blobs) = (
+        locks.join(format!("{sum}.lock")),
+        place.model().join("blobs"),
+    );
+    fs::create_dir_all(&locks).unwrap();
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join(format!("{sum}.incomplete")), [7; 1000]).unwrap();
+    let holder = fs::File::create(&lock).unwrap();
+    holder.lock().unwrap();
+    let hub = place.hub.clone().with_patience(Duration::from_millis(1));
+    let mut told = None;
+    let error = hub.fetch(&MODEL.parse().unwrap(), &mut |progress| {
+        told = Some((progress.file.to_owned(), progress.done));
+    });
+    let error = error.unwrap_err();
+    let HubError::Locked { path, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(path, &lock);
+    assert_eq!(told, Some((WEIGHTS.to_owned(), 1000)));
+    drop(holder);
+    place.fetch().unwrap();
+}
+
+#[test]
 fn without_the_network_the_cache_is_used() {
     let server = FakeHub::new(&small());
     let place = Place::new(&server);

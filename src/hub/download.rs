@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::blocking::Response;
@@ -26,6 +27,8 @@ pub(super) struct Download<'a> {
     pub(super) model: &'a HubModel,
     pub(super) repository: &'a Repository,
     pub(super) revision: &'a str,
+    /// How long another process may hold a file and bring nothing of it.
+    pub(super) patience: Duration,
 }
 
 impl Download<'_> {
@@ -58,15 +61,24 @@ impl Download<'_> {
 
     fn file(&self, file: &str, remote: &Remote, tell: &mut dyn FnMut(u64)) -> Result<(), HubError> {
         let blob = self.repository.blob(&remote.hash);
-        let _lock = lock(&self.repository.lock(&remote.hash))?;
+        let incomplete = blob.with_file_name(format!("{}.incomplete", remote.hash));
+        let _lock = lock(
+            &self.repository.lock(&remote.hash),
+            self.patience,
+            &mut || {
+                // What another process brings is seen to come too.
+                let arrived = fs::metadata(&incomplete).map_or(0, |found| found.len());
+                tell(arrived.min(remote.size));
+                arrived
+            },
+        )?;
         // Another process may have brought it meanwhile.
         if self.repository.snapshot(self.revision).join(file).exists() {
             return Ok(());
         }
         let whole = fs::metadata(&blob).is_ok_and(|found| found.len() == remote.size);
         if !whole {
-            let path = blob.with_file_name(format!("{}.incomplete", remote.hash));
-            let mut partial = Partial::open(path, remote.size)?;
+            let mut partial = Partial::open(incomplete, remote.size)?;
             tell(partial.len());
             let resumed = partial.len() > 0;
             self.bring(file, &mut partial, tell)?;

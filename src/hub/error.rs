@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a model's files are not there.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,16 @@ pub enum HubError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// Another process holds a file's lock and brings nothing.
+    #[error(
+        "another process holds {path} and has brought nothing for {patience:?}: end it (`fuser {path}` tells which it is), or let it end, and fetch again", path = .path.display()
+    )]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+        /// How long it was waited.
+        patience: Duration,
     },
     /// The hub answered with something that is not understood.
     #[error(

@@ -24,7 +24,8 @@
 //! A file is complete or not there: it grows as `.incomplete`, its size and (where the hub tells it,
 //! as for weights) its SHA-256 are compared, and then it is renamed. A download that breaks goes on
 //! at the byte where it broke, in this process or the next. Processes that want the same file wait for
-//! each other by a lock, the Python tools' too.
+//! each other by a lock, the Python tools' too, unless the one that has it brings nothing any more
+//! ([`Hub::with_patience`]).
 //!
 //! # Environment
 //!
@@ -76,6 +77,7 @@ pub struct Hub {
     tries: u32,
     first_pause: Duration,
     timeout: Duration,
+    patience: Duration,
 }
 
 /// A model's files on this machine.
@@ -121,6 +123,7 @@ impl Hub {
             tries: 4,
             first_pause: Duration::from_millis(500),
             timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(600),
         })
     }
 
@@ -153,6 +156,14 @@ impl Hub {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long another process that fetches the same file may bring nothing of it (default 10
+    /// minutes). One that brings bytes is waited for as long as it takes.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -196,6 +207,7 @@ impl Hub {
             model,
             repository: &repository,
             revision: &listing.revision,
+            patience: self.patience,
         };
         let small = match weights {
             true => files::small(&listing.files),
