@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use eva_core::FrameSource as _;
@@ -65,6 +66,7 @@ impl<'a> Sft<'a> {
             rounds: &rounds,
         };
         let mut on_done = |made: &Made| {
+            let _alarm = Alarm(&rounds);
             rounds.finish(experience(made));
             on_done(made);
         };
@@ -154,6 +156,19 @@ impl Rounds {
     fn give_up(&self) {
         self.state().broken = true;
         self.changed.notify_all();
+    }
+}
+
+/// Gives up when a panic passes by: it ends the count of what is finished, so that whoever waits for the
+/// end of a round would wait for ever. The panic would wait for them in turn, as a scope of threads lets
+/// none out before all have ended.
+struct Alarm<'a>(&'a Rounds);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.give_up();
+        }
     }
 }
 

@@ -10,8 +10,10 @@ use eva_burn::train::{Batch, Example};
 use eva_core::{Message, Policy, RgbImage, Usage};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 
 /// Plays synthetic worlds with the expert, but answers every fifth item wrong.
 struct Worlds {
@@ -198,6 +200,27 @@ fn without_a_policy_the_stage_ends_and_does_not_hang() {
     let stage = Stage::new("none").with_concurrency(3);
     let ended = Sft::new(stage).run(&setup, &pairs(40), &mut journal, &mut |_| ());
     assert!(matches!(ended, Err(DataError::Equip(_))));
+}
+
+#[test]
+fn a_panic_while_a_run_is_told_leaves_no_worker_waiting() {
+    let (told, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let dir = tempfile::tempdir().unwrap();
+        let (_folder, mut journal) = folder(dir.path());
+        let stage = Stage::new("expert").with_concurrency(2);
+        let mut count = 0;
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            Sft::new(stage).run(&WORLDS, &pairs(70), &mut journal, &mut |_| {
+                count += 1;
+                // One of the round is missing, for which the other worker waits.
+                assert!(count < ROUND - 1, "nobody reads it");
+            })
+        }));
+        told.send(run.is_err()).unwrap();
+    });
+    // On its own thread: without an end this test shall have one.
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true));
 }
 
 #[test]
