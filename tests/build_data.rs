@@ -403,6 +403,21 @@ fn bad_usage_is_named() {
         (&["kto", "--items", "world:1:3", "--share", "63"], 2, "0.63"),
         (&["sft", "--items", "world:one:3"], 1, "world:1:60"),
         (
+            &["sft", "--items", "world:1:3", "--temperature", "-1"],
+            2,
+            "--temperature",
+        ),
+        (
+            &["sft", "--items", "world:1:3", "--temperature", "nan"],
+            2,
+            "from 0 on",
+        ),
+        (
+            &["sft", "--items", "world:1:3", "--temperature=inf"],
+            2,
+            "from 0 on",
+        ),
+        (
             &["sft", "--items", "/no/such.jsonl", "--videos", "."],
             1,
             "/no/such.jsonl",

@@ -117,7 +117,7 @@ pub(crate) struct Common {
 
     /// How freely a local model chooses its words, 0 for the likeliest ones (kto with several
     /// rollouts: 1 if not given)
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = temperature, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
 
     /// The first N questions only
@@ -205,6 +205,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("a whole number from 1 on is expected".to_owned()),
         Ok(number) => Ok(number),
+    }
+}
+
+/// Anything else would be as good as 0, without a word, and could not be noted in JSON.
+fn temperature(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(temperature) if temperature >= 0.0 && temperature.is_finite() => Ok(temperature),
+        _ => Err("a number from 0 on is expected, such as 0.7".to_owned()),
     }
 }
 
