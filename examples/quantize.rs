@@ -8,6 +8,10 @@
 //! memory. The model is converted tensor by tensor: one of any size needs the memory of its largest
 //! matrix.
 
+#[path = "shared/tell.rs"]
+mod tell;
+
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +20,7 @@ use eva::burn::memory::ByteSize;
 use eva::burn::quantized::convert;
 use eva::burn::weights::Precision;
 use indicatif::{ProgressBar, ProgressStyle};
+use tell::tell;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -52,7 +57,9 @@ fn main() -> ExitCode {
     bar.finish_and_clear();
     match done {
         Ok(done) => {
-            println!(
+            // The model is written, whether or not anyone reads this.
+            _ = writeln!(
+                io::stdout(),
                 "{}: {} matrices in {}, {} other tensors as they were; {} instead of {}",
                 arguments.out.display(),
                 done.quantized,
@@ -64,7 +71,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }

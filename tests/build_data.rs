@@ -390,6 +390,26 @@ fn questions_of_a_file_are_asked_about_the_videos_in_the_folder() {
 }
 
 #[test]
+fn a_run_that_nobody_listens_to_is_still_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("sft");
+    let limited = ["--limit", "2", "--concurrency", "2"];
+    succeed(&sft("world:1:40", &limited), &out);
+    let (reader, nobody) = std::io::pipe().unwrap();
+    drop(reader);
+    // That it goes on is the first thing that it says.
+    let status = program(&sft("world:1:40", &["--concurrency", "2"]), &out)
+        .stdout(Stdio::null())
+        .stderr(nobody)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(summary(&out)["complete"], true);
+    let samples: Vec<Sample> = lines(&out, "data.jsonl");
+    assert_eq!(samples.last().unwrap().index, 39);
+}
+
+#[test]
 fn bad_usage_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");

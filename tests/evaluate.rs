@@ -372,6 +372,22 @@ fn items_of_a_file_find_their_videos_and_are_tried_again_when_they_failed() {
 }
 
 #[test]
+fn a_run_that_nobody_listens_to_is_still_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, nobody) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = program()
+        .args(["--policy", "expert", "--items", "world:1:3", "--out"])
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .stderr(nobody)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(records(dir.path()).len(), 3);
+}
+
+#[test]
 fn bad_usage_is_named() {
     for (arguments, code, message) in [
         (&["--items", "world:1:5"][..], 2, "--out"),

@@ -2,7 +2,9 @@
 //!
 //! Prints, for evenly spaced times of a window, the frame on display: its true time, its size and a
 //! hash of its pixels (64-bit FNV-1a of the RGB rows), and writes the frames as PNG files.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "../../examples/shared/tell.rs"]
+mod tell;
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -13,6 +15,7 @@ use clap::{Parser, ValueEnum};
 use eva_core::selection::PATCH;
 use eva_core::{Frame, FrameSource, Pixels, RgbImage, Selection};
 use eva_gst::{DecoderChoice, FrameRule, GstOptions, GstSource};
+use tell::tell;
 
 /// The frames of a video on display at evenly spaced times.
 #[derive(Parser)]
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough.
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("frames: {error}");
+            tell(format_args!("frames: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -11,6 +11,7 @@ use eva::burn::{DeviceChoice, ModelConfig};
 
 use crate::Failure;
 use crate::arguments::Arguments;
+use crate::tell::tell;
 
 /// What is shown without a budget: common GPUs.
 const BUDGETS: [ByteSize; 3] = [
@@ -69,9 +70,9 @@ pub(crate) fn run(arguments: &Arguments, dir: &Path) -> Result<ExitCode, Failure
         return Ok(ExitCode::SUCCESS);
     }
     out.flush()?;
-    eprintln!(
+    tell(format_args!(
         "error: {precision} takes {total}, the budget is {budget}; choose another --precision, or less \
          with --max-visual-tokens or --context"
-    );
+    ));
     Ok(ExitCode::FAILURE)
 }

@@ -21,6 +21,8 @@ mod hub;
 #[cfg(feature = "remote")]
 #[path = "../shared/remote.rs"]
 mod remote;
+#[path = "../shared/tell.rs"]
+mod tell;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ use eva::gst::GstSource;
 use eva::world::{Kind, Split, World};
 use eva::{FrameSource as _, Policy, Report, RgbImage, Rules, Session, Trajectory, VideoInfo};
 use indicatif::{ProgressBar, ProgressStyle};
+use tell::tell;
 
 /// What ends the program, with a message that names the thing and the remedy.
 type Failure = Box<dyn std::error::Error>;
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
             // Whoever read the output has had enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             _ => {
-                eprintln!("error: {failure}");
+                tell(format_args!("error: {failure}"));
                 ExitCode::FAILURE
             }
         },
@@ -179,11 +182,11 @@ fn answer(
     }
     traced?;
     if report.answer().is_none() {
-        eprintln!(
+        tell(format_args!(
             "error: no answer: the run ended with `{}`{}",
             report.stop_reason(),
             advice(&report)
-        );
+        ));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

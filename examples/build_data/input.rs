@@ -13,6 +13,7 @@ use eva::world::Split;
 use crate::Failure;
 use crate::arguments::{Common, PlayerChoice};
 use crate::footage::Footage;
+use crate::tell::tell;
 
 /// Endings of files that count as videos.
 const ENDINGS: [&str; 7] = ["avi", "m4v", "mkv", "mov", "mp4", "ts", "webm"];
@@ -42,8 +43,13 @@ impl Input {
         } else {
             let file = PairFile::read(&common.items)?;
             if file.bad > 0 {
-                eprintln!("left out: {} lines that are no questions", file.bad);
-                file.bad_lines.iter().for_each(|bad| eprintln!("  {bad}"));
+                tell(format_args!(
+                    "left out: {} lines that are no questions",
+                    file.bad
+                ));
+                for bad in &file.bad_lines {
+                    tell(format_args!("  {bad}"));
+                }
             }
             (
                 file.pairs,

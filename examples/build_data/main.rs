@@ -29,6 +29,8 @@ mod progress;
 #[path = "../shared/remote.rs"]
 mod remote;
 mod report;
+#[path = "../shared/tell.rs"]
+mod tell;
 
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Failure;
+use crate::tell::tell;
 
 /// Time between two lines where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ impl<'a> Progress<'a> {
             bar.reset_eta();
             bar.enable_steady_tick(Duration::from_millis(500));
         } else if done > 0 {
-            eprintln!("going on: {done} of {all} {what} are done");
+            tell(format_args!("going on: {done} of {all} {what} are done"));
         }
         Ok(Self {
             bar,
@@ -81,7 +82,7 @@ impl<'a> Progress<'a> {
     fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => tell(text),
         }
     }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use eva::data::{Ended, Summary};
 use serde_json::{Map, Value};
 
+use crate::tell::tell;
 use crate::{Failure, exit};
 
 pub(crate) struct Report {
@@ -101,7 +102,7 @@ impl Report {
         if self.is_complete() {
             return ExitCode::SUCCESS;
         }
-        eprintln!("stopped: start the same command again to go on");
+        tell("stopped: start the same command again to go on");
         ExitCode::from(exit::INTERRUPTED)
     }
 }

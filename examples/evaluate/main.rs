@@ -31,6 +31,8 @@ mod progress;
 #[path = "../shared/remote.rs"]
 mod remote;
 mod table;
+#[path = "../shared/tell.rs"]
+mod tell;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ use footage::Footage;
 use items::Items;
 use policy::Equipment;
 use progress::Progress;
+use tell::tell;
 
 /// What ends the program, with a message that names the thing and the remedy.
 type Failure = Box<dyn std::error::Error>;
@@ -96,7 +99,8 @@ fn evaluate(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let settings = arguments.settings();
     let mut results = Results::open(out, &settings, arguments.retry_error)?;
-    table::begin(&mut io::stderr().lock(), &items, &results.found())?;
+    // That nobody reads it is no reason to evaluate nothing.
+    _ = table::begin(&mut io::stderr().lock(), &items, &results.found());
 
     let stop = exit::on_signal()?;
     let mut rules = Rules::published();
@@ -155,7 +159,7 @@ fn evaluate(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     stdout.flush()?;
     ended?;
     Ok(if interrupted {
-        eprintln!("stopped: start the same command again to go on");
+        tell("stopped: start the same command again to go on");
         ExitCode::from(exit::INTERRUPTED)
     } else {
         ExitCode::SUCCESS

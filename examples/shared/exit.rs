@@ -1,6 +1,6 @@
 //! How the program ends: by itself, by a signal, by a failure.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,7 +31,8 @@ pub(crate) fn code(run: Result<ExitCode, Failure>) -> ExitCode {
             // Whoever read the output has had enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             _ => {
-                eprintln!("error: {failure}");
+                // Whoever has closed the standard error still gets the right status.
+                _ = writeln!(io::stderr(), "error: {failure}");
                 ExitCode::FAILURE
             }
         },
