@@ -10,6 +10,8 @@
 
 #[path = "shared/tell.rs"]
 mod tell;
+#[path = "shared/warnings.rs"]
+mod warnings;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    warnings::show();
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} tensors, {eta} left") {
         bar.set_style(style);

@@ -427,6 +427,31 @@ fn a_dry_run_says_what_a_model_takes_and_whether_it_fits() {
     );
 }
 
+#[test]
+fn what_the_libraries_warn_of_is_shown_and_nobody_needs_to_read_it() {
+    let odd = model_with("config.json", |bytes| {
+        replaced(bytes, "\"torch_dtype\"", "\"unheard_oft\"")
+    });
+    let arguments = ["--dry-run", "--model", odd.path().to_str().unwrap()];
+    let run = ask(&arguments);
+    let warning = run.stderr.lines().next().unwrap_or_default();
+    assert!(
+        warning.starts_with("warning: unknown key ignored dir="),
+        "{}",
+        run.stderr
+    );
+    assert!(warning.contains("unheard_oft"), "{warning}");
+    // Colours and moves of the cursor are for terminals.
+    assert!(!run.stderr.contains('\x1b'), "{:?}", run.stderr);
+    let (reader, nobody) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(common::example("ask"))
+        .args(arguments)
+        .stderr(nobody)
+        .status();
+    assert_eq!(status.unwrap().code(), Some(0));
+}
+
 #[cfg(feature = "hub")]
 #[test]
 fn a_model_comes_from_a_hub_by_its_name() {

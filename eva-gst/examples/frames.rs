@@ -5,6 +5,8 @@
 
 #[path = "../../examples/shared/tell.rs"]
 mod tell;
+#[path = "../../examples/shared/warnings.rs"]
+mod warnings;
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -66,6 +68,7 @@ fn ratio(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    warnings::show();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough.

@@ -23,6 +23,8 @@ mod hub;
 mod remote;
 #[path = "../shared/tell.rs"]
 mod tell;
+#[path = "../shared/warnings.rs"]
+mod warnings;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -47,6 +49,7 @@ const DEMO: u32 = 8;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    warnings::show();
     match run(&arguments) {
         Ok(code) => code,
         Err(failure) => match failure.downcast_ref::<io::Error>() {

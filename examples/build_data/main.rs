@@ -31,6 +31,8 @@ mod remote;
 mod report;
 #[path = "../shared/tell.rs"]
 mod tell;
+#[path = "../shared/warnings.rs"]
+mod warnings;
 
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -52,6 +54,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
+    warnings::show();
     if let Err(failure) = arguments.stage.fetch() {
         return exit::code(Err(failure));
     }

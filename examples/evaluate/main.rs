@@ -33,6 +33,8 @@ mod remote;
 mod table;
 #[path = "../shared/tell.rs"]
 mod tell;
+#[path = "../shared/warnings.rs"]
+mod warnings;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -53,6 +55,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    warnings::show();
     let run = match &arguments.compare {
         Some(runs) => side_by_side(runs),
         None if arguments.check => check(&arguments),
