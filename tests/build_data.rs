@@ -390,6 +390,42 @@ fn questions_of_a_file_are_asked_about_the_videos_in_the_folder() {
 }
 
 #[test]
+fn of_billions_of_questions_only_those_that_are_chosen_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("rl");
+    let policy = script(dir.path(), &[&["<answer>eleven</answer>"]]);
+    let arguments = [
+        "rl",
+        "--items",
+        "world:1:4294967295:at",
+        "--limit",
+        "2",
+        "--policy",
+        &policy,
+    ];
+    let mut child = program(&arguments, &out)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() && began.elapsed() < DEADLINE / 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Before it takes all memory.
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // All worlds but one have questions: it alone is unseen.
+    let summary = summary(&out);
+    assert_eq!(
+        (&summary["played"], &summary["unseen_videos"]),
+        (&json!(2), &json!(1))
+    );
+    for pair in lines::<Pair>(&out, "data.jsonl") {
+        assert_eq!(pair.video, "world-0.mp4");
+    }
+}
+
+#[test]
 fn a_run_that_nobody_listens_to_is_still_done() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("sft");

@@ -372,6 +372,42 @@ fn items_of_a_file_find_their_videos_and_are_tried_again_when_they_failed() {
 }
 
 #[test]
+fn of_billions_of_items_only_those_that_are_chosen_are_made() {
+    for more in [&[][..], &["--seed", "5"]] {
+        let mut child = program()
+            .args(["--items", "world:1:4294967295", "--check", "--limit", "3"])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() && began.elapsed() < DEADLINE / 6 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Before it takes all memory.
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let printed = text(&output.stdout);
+        assert!(printed.contains("3 of 4294967295"), "{more:?}: {printed:?}");
+    }
+}
+
+#[test]
+fn a_limit_with_a_seed_chooses_the_same_items_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let chosen = |name: &str, seed: &str| -> Vec<u64> {
+        let out = dir.path().join(name);
+        expert("world:1:60", &out, &["--limit", "5", "--seed", seed]);
+        records(&out).into_keys().collect()
+    };
+    let first = chosen("first", "3");
+    assert_eq!(first.len(), 5);
+    assert_ne!(first, [0, 1, 2, 3, 4]);
+    assert_eq!(chosen("again", "3"), first);
+    assert_ne!(chosen("other", "4"), first);
+}
+
+#[test]
 fn a_run_that_nobody_listens_to_is_still_done() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, nobody) = std::io::pipe().unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eva::benchmark::{Videos, WorldItems, WorldTask};
+use eva::benchmark::{Videos, WorldItems};
 use eva::data::{Pair, PairFile};
 use eva::gst::FrameRule;
 use eva::world::Split;
@@ -18,26 +18,34 @@ use crate::tell::tell;
 /// Endings of files that count as videos.
 const ENDINGS: [&str; 7] = ["avi", "m4v", "mkv", "mov", "mp4", "ts", "webm"];
 
+/// Which worlds data is made of: those of `Split::Test` are for reported numbers alone.
+const SPLIT: Split = Split::Train;
+
 /// The pairs, and where their videos are.
 pub(crate) struct Input {
     /// Those to be asked.
     pub(crate) pairs: Vec<Pair>,
-    /// All of them.
-    all: Vec<Pair>,
+    /// All that there are.
+    all: All,
     pub(crate) footage: Arc<Footage>,
+}
+
+enum All {
+    File(Vec<Pair>),
+    /// Made one by one: there may be billions.
+    Worlds(WorldItems),
 }
 
 impl Input {
     pub(crate) fn load(common: &Common) -> Result<Self, Failure> {
-        let (all, footage) = if common.is_worlds() {
+        let most = common.limit.unwrap_or(usize::MAX);
+        let (pairs, all, footage) = if common.is_worlds() {
             let items: WorldItems = common.items.parse()?;
-            // Test worlds are for reported numbers alone.
-            let pairs = items
-                .items_of(Split::Train)
-                .map(|item| Pair::of_item(&item));
+            let chosen = items.items_of(SPLIT).take(most);
             let videos = common.encode.then(|| common.out.join("videos"));
             (
-                pairs.collect::<Vec<Pair>>(),
+                chosen.map(|item| Pair::of_item(&item)).collect(),
+                All::Worlds(items),
                 Footage::worlds(videos, FrameRule::default()),
             )
         } else {
@@ -52,7 +60,8 @@ impl Input {
                 }
             }
             (
-                file.pairs,
+                file.pairs.iter().take(most).cloned().collect(),
+                All::File(file.pairs),
                 Footage::files(common.videos.as_deref(), FrameRule::default())?,
             )
         };
@@ -61,9 +70,8 @@ impl Input {
                 "the expert only knows items of world:SEED:COUNT: choose another --policy".into(),
             );
         }
-        let limit = common.limit.unwrap_or(all.len());
         Ok(Self {
-            pairs: all.iter().take(limit).cloned().collect(),
+            pairs,
             all,
             footage: Arc::new(footage),
         })
@@ -71,20 +79,17 @@ impl Input {
 
     /// At most `most` videos that no pair is about.
     pub(crate) fn unseen(&self, common: &Common, most: usize) -> Result<Vec<String>, Failure> {
-        if common.is_worlds() {
-            let seeds = self
-                .all
-                .iter()
-                .filter_map(|pair| WorldTask::seed(&pair.video));
-            let next = seeds.max().map_or(0, |last| last + 1);
-            let seeds = next..next + most as u64;
-            return Ok(seeds.map(|seed| format!("world-{seed}.mp4")).collect());
-        }
+        let all = match &self.all {
+            All::File(pairs) => pairs,
+            All::Worlds(items) => {
+                let seeds = items.other_worlds(SPLIT).take(most);
+                return Ok(seeds.map(|seed| format!("world-{seed}.mp4")).collect());
+            }
+        };
         let folder = common.videos.as_deref();
         let folder = folder.ok_or("name the folder of the videos with --videos")?;
         let videos = Videos::new(folder)?;
-        let asked: BTreeSet<PathBuf> = self
-            .all
+        let asked: BTreeSet<PathBuf> = all
             .iter()
             .filter_map(|pair| videos.resolve(&pair.video).ok())
             .collect();

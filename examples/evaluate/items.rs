@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use eva::benchmark::{Benchmark, Item, ItemFile, Videos, WorldItems};
+use eva::world::Split;
 use rand::SeedableRng as _;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -23,39 +24,45 @@ pub(crate) struct Items {
     pub(crate) benchmark: Option<&'static Benchmark>,
 }
 
+/// Which of `all` items are chosen, in order.
+fn places(arguments: &Arguments, all: usize) -> Box<dyn Iterator<Item = usize>> {
+    let limit = arguments.limit.unwrap_or(all).min(all);
+    match arguments.seed {
+        Some(seed) if limit < all => {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut places = index::sample(&mut rng, all, limit).into_vec();
+            places.sort_unstable();
+            Box::new(places.into_iter())
+        }
+        _ => Box::new(0..limit),
+    }
+}
+
 impl Items {
     pub(crate) fn load(arguments: &Arguments) -> Result<Self, Failure> {
         let named = arguments.items.as_deref().unwrap_or_default();
-        let (mut chosen, file, benchmark) = if named.starts_with("world:") {
+        if named.starts_with("world:") {
             let items: WorldItems = named.parse()?;
-            (items.items().collect::<Vec<Item>>(), None, None)
-        } else {
-            let mut file = ItemFile::read(named)?;
-            let chosen = std::mem::take(&mut file.items);
-            (chosen, Some(file), Benchmark::of_file(Path::new(named)))
-        };
-        let all = chosen.len();
-        if let Some(limit) = arguments.limit.filter(|limit| *limit < all) {
-            match arguments.seed {
-                None => chosen.truncate(limit),
-                Some(seed) => {
-                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                    let mut places = index::sample(&mut rng, all, limit).into_vec();
-                    places.sort_unstable();
-                    let mut number = 0..;
-                    chosen.retain(|_| {
-                        number
-                            .next()
-                            .is_some_and(|number| places.binary_search(&number).is_ok())
-                    });
-                }
-            }
+            let all = items.count as usize;
+            // Only what is chosen is made: there may be billions.
+            let make = |place| items.get(Split::Test, u32::try_from(place).ok()?);
+            return Ok(Self {
+                chosen: places(arguments, all).filter_map(make).collect(),
+                file: None,
+                all,
+                benchmark: None,
+            });
         }
+        let mut file = ItemFile::read(named)?;
+        let mut items: Vec<Option<Item>> = file.items.drain(..).map(Some).collect();
+        let all = items.len();
         Ok(Self {
-            chosen,
-            file,
+            chosen: places(arguments, all)
+                .filter_map(|place| items.get_mut(place)?.take())
+                .collect(),
+            file: Some(file),
             all,
-            benchmark,
+            benchmark: Benchmark::of_file(Path::new(named)),
         })
     }
 

@@ -108,13 +108,31 @@ impl WorldItems {
         (0..self.count).map(move |index| self.item(split, index))
     }
 
-    fn item(self, split: Split, index: u32) -> Item {
+    /// The item number `index`, counted from 0, about a world of `split`. No other is made for it.
+    #[must_use]
+    pub fn get(self, split: Split, index: u32) -> Option<Item> {
+        (index < self.count).then(|| self.item(split, index))
+    }
+
+    /// Seeds of the worlds of `split` that no item is about, from the one after the last on.
+    pub fn other_worlds(self, split: Split) -> impl Iterator<Item = u64> + Send {
+        let (_, all) = self.asked();
+        let worlds = self.count.div_ceil(all);
+        (worlds..=u32::MAX).map(move |number| split.seed(self.first.wrapping_add(number)))
+    }
+
+    /// The kinds of questions that each world is asked, and their number.
+    fn asked(&self) -> (&[Kind], u32) {
         let kinds = match &self.kind {
             Some(kind) => std::slice::from_ref(kind),
             None => Kind::ALL,
         };
         // There is always at least one kind.
-        let all = u32::try_from(kinds.len()).unwrap_or(1).max(1);
+        (kinds, u32::try_from(kinds.len()).unwrap_or(1).max(1))
+    }
+
+    fn item(self, split: Split, index: u32) -> Item {
+        let (kinds, all) = self.asked();
         let kind = kinds.get((index % all) as usize).copied();
         // Numbers go round rather than beyond the split.
         let number = self.first.wrapping_add(index / all);
@@ -197,6 +215,26 @@ mod tests {
             let asked = World::new(Split::Test.seed(7)).question(*kind, 7);
             assert_eq!(WorldTask::of(&items[0]).unwrap().question, asked);
         }
+    }
+
+    #[test]
+    fn an_item_is_made_alone_and_the_worlds_of_none_are_the_others() {
+        let items: WorldItems = "world:7:13".parse().unwrap();
+        let all: Vec<Item> = items.items().collect();
+        let alone = |index| items.get(Split::Test, index);
+        let made: Vec<Item> = (0..20).filter_map(alone).collect();
+        assert_eq!(made, all);
+        // Three worlds are asked, the last of them one question alone.
+        let others: Vec<u64> = items.other_worlds(Split::Train).take(2).collect();
+        assert_eq!(others, [10, 11]);
+        // Round the end of the split, not into the next one.
+        let last: WorldItems = "world:4294967295:1:at".parse().unwrap();
+        assert_eq!(last.other_worlds(Split::Train).next(), Some(0));
+        // Billions of items are no reason to make them.
+        let most: WorldItems = "world:1:4294967295:at".parse().unwrap();
+        let others: Vec<u64> = most.other_worlds(Split::Train).collect();
+        assert_eq!(others, [0]);
+        assert!(most.get(Split::Test, u32::MAX - 1).is_some());
     }
 
     #[test]
