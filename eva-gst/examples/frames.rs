@@ -25,10 +25,10 @@ struct Arguments {
     /// A video file, or an address such as http://localhost/a.mp4.
     video: String,
     /// Start of the window in seconds from the first frame.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = seconds, allow_negative_numbers = true)]
     start: f64,
     /// End of the window in seconds; the end of the video by default.
-    #[arg(long)]
+    #[arg(long, value_parser = seconds, allow_negative_numbers = true)]
     end: Option<f64>,
     /// Number of frames; a single one is taken from the middle.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -57,6 +57,13 @@ enum Rule {
     Displayed,
     /// The one whose index is the time multiplied by the average frame rate, rounded.
     Published,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() => Ok(seconds),
+        _ => Err("write seconds from the first frame, such as 12.5".to_owned()),
+    }
 }
 
 fn ratio(text: &str) -> Result<f64, String> {
