@@ -10,7 +10,7 @@ mod hub;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -447,6 +447,7 @@ fn what_the_libraries_warn_of_is_shown_and_nobody_needs_to_read_it() {
     drop(reader);
     let status = Command::new(common::example("ask"))
         .args(arguments)
+        .stdout(Stdio::null())
         .stderr(nobody)
         .status();
     assert_eq!(status.unwrap().code(), Some(0));

@@ -405,6 +405,7 @@ fn of_billions_of_questions_only_those_that_are_chosen_are_made() {
     ];
     let mut child = program(&arguments, &out)
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let began = Instant::now();
