@@ -86,7 +86,8 @@ impl Course<'_> {
     /// - on_line: is given each line of the metrics
     ///
     /// # Errors
-    /// [`TrainError`]: a step's own, [`TrainError::Diverged`], or a file.
+    /// [`TrainError`]: a step's own, [`TrainError::Diverged`], or a file. The steps before one that fails
+    /// are kept; after [`TrainError::Diverged`] the last checkpoint stays as it is.
     pub fn run(
         &self,
         beginning: Beginning,
@@ -106,13 +107,21 @@ impl Course<'_> {
         let started = Instant::now();
         let seconds = || position.seconds + started.elapsed().as_secs_f64();
         let mut measures = Measures::default();
+        let mut saved = trainer.steps();
         while trainer.steps() < steps {
             if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 self.save(&trainer, seconds())?;
                 return Ok((trainer, Ended::Stopped));
             }
             let before = trainer.steps();
-            step(&mut trainer, before, &mut measures)?;
+            if let Err(error) = step(&mut trainer, before, &mut measures) {
+                // What it learns from can't be had, and no weight has changed: the steps before it are
+                // kept. Without any there is nothing to go on from, and the settings can still change.
+                if trainer.steps() == before && before > saved {
+                    self.save(&trainer, seconds())?;
+                }
+                return Err(error);
+            }
             let taken = trainer.steps();
             if let Some(loss) = measures.mean("loss").filter(|loss| !loss.is_finite()) {
                 return Err(TrainError::Diverged {
@@ -141,6 +150,7 @@ impl Course<'_> {
             }
             if is_due(self.save_every) {
                 self.save(&trainer, seconds())?;
+                saved = taken;
             }
         }
         Ok((trainer, Ended::Done))
@@ -214,5 +224,112 @@ fn file(action: &'static str, path: &Path, source: std::io::Error) -> TrainError
         action,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use eva_burn::train::{Batch, Schedule};
+    use eva_core::{Conversation, OwnedMessage, RgbImage, Role, VideoInfo};
+
+    use super::super::Encoder;
+    use super::*;
+
+    /// What the steps of a stage do.
+    type Step = fn(usize) -> Result<f64, TrainError>;
+
+    /// Takes up to six steps, with a checkpoint after every four; gives what stopped them, and how many steps
+    /// are kept.
+    fn run(folder: &Path, loss: Step) -> (Result<usize, TrainError>, Option<usize>) {
+        let encoder = Encoder::load(folder).unwrap();
+        let device = Device::flex().autodiff();
+        let video = VideoInfo {
+            duration: 10.0,
+            width: 64,
+            height: 48,
+            fps: 10.0,
+        };
+        let mut conversation =
+            Conversation::<RgbImage>::open(&video, &[(Role::User, "Who wins?")]).unwrap();
+        conversation.push(OwnedMessage::text(Role::Assistant, "<answer>2</answer>"));
+        let example = encoder.example(&conversation).unwrap();
+        let batch = Batch::new(&[example], &encoder.config);
+        let beginning = || Beginning {
+            model: Qwen25Vl::load(&encoder.config, folder, &device).unwrap(),
+            config: encoder.config.clone(),
+            optimisation: Schedule::new(1e-4, 0, 6).into(),
+            threads: 1,
+            devices: Vec::new(),
+        };
+        let course = Course {
+            stage: "sft",
+            folder,
+            report_every: 4,
+            save_every: 4,
+            stop: None,
+        };
+        let step = |trainer: &mut Trainer, step: usize, measures: &mut Measures| {
+            measures.add("loss", loss(step)?);
+            trainer.sft(std::slice::from_ref(&batch));
+            Ok(())
+        };
+        let ended = course.run(beginning(), step, &mut |_| {});
+        let Beginning {
+            model,
+            config,
+            optimisation,
+            ..
+        } = beginning();
+        let kept = match Trainer::resume(&course.checkpoint(), model, config, optimisation) {
+            Ok((trainer, _)) => Some(trainer.steps()),
+            Err(CheckpointError::None { .. }) => None,
+            Err(error) => panic!("{error}"),
+        };
+        (ended.map(|(trainer, _)| trainer.steps()), kept)
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        eva_burn::bundled::unpack(dir.path()).unwrap();
+        dir
+    }
+
+    fn lost(at: usize, step: usize) -> Result<f64, TrainError> {
+        if step == at {
+            return Err(TrainError::Data("no such video".to_owned()));
+        }
+        Ok(1.0)
+    }
+
+    #[test]
+    fn a_step_whose_data_cannot_be_had_keeps_the_steps_before_it() {
+        let dir = folder();
+        let (ended, kept) = run(dir.path(), |step| lost(5, step));
+        assert_eq!(ended.unwrap_err().to_string(), "no such video");
+        assert_eq!(kept, Some(5));
+        // Once they are there, it goes on with that step.
+        let (ended, kept) = run(dir.path(), |step| lost(4, step));
+        assert_eq!((ended.unwrap(), kept), (6, Some(6)));
+    }
+
+    #[test]
+    fn a_first_step_that_fails_leaves_nothing_to_go_on_from() {
+        let dir = folder();
+        let (ended, kept) = run(dir.path(), |step| lost(0, step));
+        ended.unwrap_err();
+        assert_eq!(kept, None);
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_leaves_the_last_checkpoint_as_it_is() {
+        let dir = folder();
+        let diverges = |step| Ok(if step == 5 { f64::NAN } else { 1.0 });
+        let (ended, kept) = run(dir.path(), diverges);
+        let step = match ended {
+            Err(TrainError::Diverged { step, .. }) => step,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((step, kept), (6, Some(4)));
     }
 }

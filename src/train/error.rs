@@ -9,7 +9,8 @@ use eva_burn::weights::WeightsError;
 
 use super::EncoderError;
 
-/// Why a stage can't go on. The last checkpoint stays as it is.
+/// Why a stage can't go on. What it learnt until then is in its checkpoint; the last one stays as it is when
+/// the loss is no number any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
