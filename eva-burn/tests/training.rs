@@ -619,7 +619,14 @@ fn settings_that_make_no_sense_name_their_key() {
         change(&mut optimisation);
         refused(optimisation, key);
     }
-    for (rank, alpha, key) in [(0, 1.0, "learn.lora.rank"), (1, 0.0, "learn.lora.alpha")] {
+    // More columns than the matrices have would be made before anything is learnt.
+    let wide = course.config().text.hidden_size + 1;
+    for (rank, alpha, key) in [
+        (0, 1.0, "learn.lora.rank"),
+        (wide, 1.0, "learn.lora.rank"),
+        (1_000_000_000, 1.0, "learn.lora.rank"),
+        (1, 0.0, "learn.lora.alpha"),
+    ] {
         let learn = lora_of(rank, alpha);
         refused(
             Optimisation {

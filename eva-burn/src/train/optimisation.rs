@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TrainerError;
+use crate::config::ModelConfig;
 
 /// How a model is fitted: AdamW, the learning rate over the run, and what is learnt at all.
 ///
@@ -88,7 +89,7 @@ pub enum Learn {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
-    /// Columns of `A` and rows of `B`, at least 1.
+    /// Columns of `A` and rows of `B`, at least 1 and at most the decoder's `hidden_size`.
     pub rank: usize,
     /// How strongly adapters count, above 0.
     pub alpha: f64,
@@ -230,6 +231,22 @@ impl Optimisation {
         if let Decay::Cosine { to } = decay {
             let fraction = (0.0..=1.0).contains(&to);
             check("schedule.decay.cosine.to", to, "0 to 1", fraction)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a model can be fitted so.
+    pub(super) fn validate_for(&self, config: &ModelConfig) -> Result<(), TrainerError> {
+        self.validate()?;
+        if let Learn::Lora(lora) = self.learn {
+            // One side of each of the decoder's matrices is no longer than that: more columns could
+            // change nothing more, and any number of them would be made.
+            check(
+                "learn.lora.rank",
+                lora.rank,
+                "at most the `hidden_size` of the model",
+                lora.rank <= config.text.hidden_size,
+            )?;
         }
         Ok(())
     }

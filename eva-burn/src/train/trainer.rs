@@ -83,7 +83,7 @@ impl Trainer {
         optimisation: impl Into<Optimisation>,
     ) -> Result<Self, TrainerError> {
         let optimisation = optimisation.into();
-        optimisation.validate()?;
+        optimisation.validate_for(&config)?;
         let device = model.device();
         if !device.is_autodiff() {
             return Err(TrainerError::NoGradients);
