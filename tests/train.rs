@@ -9,10 +9,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use eva::world::Kind;
-use program::{finished, lines};
+use program::{finished, interrupted, lines, wait_for};
 use serde_json::Value;
 
 fn command(stage: &str, dir: &Path, seed: &str) -> Command {
@@ -120,11 +119,7 @@ fn a_killed_stage_goes_on_to_the_same_weights() {
     assert!(sft(&whole).status().unwrap().success());
     let mut child = sft(&killed).spawn().unwrap();
     let checkpoints = killed.join("sft/checkpoint");
-    let given_up = Instant::now() + Duration::from_secs(120);
-    while fs::read_dir(&checkpoints).map_or(0, Iterator::count) == 0 {
-        assert!(Instant::now() < given_up, "no checkpoint after two minutes");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(|| fs::read_dir(&checkpoints).map_or(0, Iterator::count) > 0);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(
@@ -225,9 +220,14 @@ fn settings_that_make_no_sense_are_refused_before_anything_is_done() {
         ("--token-cost", "2"),
         ("--token-cost", "NaN"),
         ("--temperature", "11"),
+        ("--batch", "2000000000000000000"),
+        ("--threads", "1000000"),
+        // There are not so many numbers after it as there are questions.
+        ("--first", "4294967295"),
     ] {
-        let mut command = command("base", dir.path(), "1");
-        let run = command.args([option, value]).output().unwrap();
+        let mut command = Command::new(common::example("train"));
+        let command = command.args(["base", option, value, "--out"]);
+        let run = command.arg(dir.path()).output().unwrap();
         assert!(!dir.path().join("base").exists(), "{option} {value}");
         assert!(!run.status.success());
         let error = String::from_utf8_lossy(&run.stderr);
@@ -243,4 +243,85 @@ fn a_stage_without_the_one_before_says_which_to_run() {
     assert!(!run.status.success());
     let error = String::from_utf8_lossy(&run.stderr);
     assert!(error.contains("run `train sft` first"), "{error}");
+}
+
+#[test]
+fn an_interrupted_evaluation_keeps_its_answers_and_asks_only_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    bundled(dir.path(), "grpo");
+    let log = dir.path().join("grpo/eval-dev-rendered-0.jsonl");
+    let eval = |questions: &str| {
+        let mut command = command("eval", dir.path(), "1");
+        command.args(["--questions", questions]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let answers = || fs::read_to_string(&log).unwrap_or_default();
+    let all = |printed: &str| {
+        let line = printed.lines().find(|line| line.starts_with("all "));
+        line.unwrap().to_owned()
+    };
+    let child = eval("130").spawn().unwrap();
+    wait_for(|| answers().lines().count() >= 64);
+    let printed = interrupted(child);
+    let first = answers();
+    let asked = first.lines().count();
+    assert!(asked < 130, "it was interrupted too late");
+    assert!(all(&printed).contains(&format!("/{asked} ")), "{printed}");
+    let printed = finished(eval("130").output().unwrap());
+    assert!(all(&printed).contains("/130 "), "{printed}");
+    let whole = answers();
+    assert!(whole.starts_with(&first));
+    assert_eq!(whole.lines().count(), 130);
+    // As if it had not been interrupted.
+    fs::remove_file(&log).unwrap();
+    assert_eq!(finished(eval("130").output().unwrap()), printed);
+    assert!(answers() == whole, "other answers than in one piece");
+    // A last line that was cut short is asked again with those that it was asked with.
+    fs::write(&log, &whole[..whole.len() - 9]).unwrap();
+    finished(eval("130").output().unwrap());
+    assert!(answers() == whole);
+    // Another exam neither takes these answers for its own nor loses them.
+    finished(eval("3").output().unwrap());
+    assert_eq!(answers().lines().count(), 3);
+    let aside = dir.path().join("grpo/eval-dev-rendered-0.1.jsonl");
+    assert!(fs::read_to_string(aside).unwrap() == whole);
+}
+
+#[test]
+fn another_model_is_asked_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    bundled(dir.path(), "grpo");
+    let model = dir.path().join("grpo");
+    let eval = || {
+        let mut command = command("eval", dir.path(), "1");
+        command.args(["--questions", "2", "--model"]).arg(&model);
+        let output = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        finished(output);
+        errors
+    };
+    eval();
+    assert!(eval().contains("eval 2/2 are in "), "the same exam");
+    let weights = model.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 3;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    assert!(eval().contains("is of another exam"));
+}
+
+#[test]
+fn training_goes_on_when_nobody_reads_what_it_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    bundled(dir.path(), "sight");
+    let mut command = command("sft", dir.path(), "1");
+    command.args(["--sft-steps", "2"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(lines(&dir.path().join("metrics.jsonl")).len(), 1);
+    weights(dir.path(), "sft");
 }

@@ -24,14 +24,21 @@ mod font;
 mod own;
 mod worlds;
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use eva::train::Ended;
 use eva_burn::DeviceChoice;
 
 /// Any stage's error, with what it was about.
 type Failure = Box<dyn std::error::Error>;
+
+/// The most of anything that a step or a reply takes, such as examples, threads or tokens: far more than
+/// any machine has room for, so that a slip of the finger is named before memory runs out.
+const MOST: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
@@ -150,6 +157,28 @@ struct Arguments {
     /// Evaluate on the test worlds: for reported numbers only, never to choose anything.
     #[arg(long)]
     test: bool,
+}
+
+/// Prints a line. Nobody has to read it: what is learnt and measured is in the folder of the run, and
+/// goes on to be after `train sft | head`.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Tells whoever watches how far a stage is; nobody has to here either.
+fn tell(progress: impl Display) {
+    let _ = write!(std::io::stderr(), "{progress}");
+}
+
+/// The exit status of stages that went well; that some are left is told.
+fn code(ended: Ended) -> ExitCode {
+    match ended {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::Stopped => {
+            say("stopped; the same command goes on from here");
+            ExitCode::from(exit::INTERRUPTED)
+        }
+    }
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {

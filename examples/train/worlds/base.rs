@@ -40,7 +40,7 @@ pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
         4096,
         &dir.join("tokenizer.json"),
     )?;
-    println!("tokenizer: {size} tokens");
+    crate::say(format_args!("tokenizer: {size} tokens"));
     // Whole rows of a cache line.
     let vocabulary = size.div_ceil(16) * 16;
     let id = |content: &str| {

@@ -1,5 +1,6 @@
 //! The stages on synthetic worlds.
 
+mod answers;
 mod base;
 mod enhance;
 mod exam;
@@ -25,7 +26,7 @@ use eva_burn::train::{Optimisation, Trainer};
 use eva_burn::weights::{Precision, save};
 use eva_burn::{Device, Qwen25Vl};
 
-use crate::{Arguments, Failure, Stage, curves, exit};
+use crate::{Arguments, Failure, MOST, Stage, code, curves, exit, say};
 use exam::{Exam, Scores};
 #[cfg(all(feature = "data", feature = "gst"))]
 pub(crate) use video::{Video, VideoError};
@@ -48,10 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         ("rollouts", arguments.rollouts),
         ("threads", arguments.threads),
     ] {
-        if value == 0 {
-            return Err(
-                format!("--{option} is 0, with which nothing is learnt: give at least 1").into(),
-            );
+        if !(1..=MOST).contains(&value) {
+            return Err(format!("--{option} is {value}: give a number from 1 to {MOST}").into());
         }
     }
     if !(0.0..1.0).contains(&arguments.token_cost) {
@@ -75,8 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.stage == Stage::Eval {
-        evaluate(arguments, &exam)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code(evaluate(arguments, &exam, &stop)?));
     }
     let run = Run {
         arguments,
@@ -97,12 +95,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }?;
         curves::draw(out)?;
         if ended == Ended::Stopped {
-            println!("stopped; the same command goes on from here");
-            return Ok(ExitCode::from(exit::INTERRUPTED));
+            return Ok(code(ended));
         }
     }
     if arguments.stage == Stage::All {
-        evaluate(arguments, &exam)?;
+        return Ok(code(evaluate(arguments, &exam, &run.stop)?));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -172,11 +169,11 @@ pub(crate) fn print(line: &Line) {
         seconds,
         means,
     } = line;
-    print!("{stage} {step}/{steps} {seconds:.0} s");
-    for (name, mean) in means {
-        print!(" {name} {mean:.3}");
-    }
-    println!();
+    let means = means
+        .iter()
+        .map(|(name, mean)| format!(" {name} {mean:.3}"));
+    let means = means.collect::<Vec<_>>().concat();
+    say(format_args!("{stage} {step}/{steps} {seconds:.0} s{means}"));
 }
 
 /// Everything of a model directory but the weights.
@@ -205,30 +202,33 @@ fn last(out: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Asks one model, or with `all` that of each stage since fine-tuning, and keeps the scores.
-fn evaluate(arguments: &Arguments, exam: &Exam) -> Result<(), Failure> {
+fn evaluate(arguments: &Arguments, exam: &Exam, stop: &AtomicBool) -> Result<Ended, Failure> {
     if arguments.stage != Stage::All {
-        match &arguments.model {
-            Some(model) => exam.run(model, &arguments.out)?,
+        let (_, ended) = match &arguments.model {
+            Some(model) => exam.run(model, &arguments.out, stop)?,
             None => {
                 let model = last(&arguments.out)?;
-                exam.run(&model, &model)?
+                exam.run(&model, &model, stop)?
             }
         };
-        return Ok(());
+        return Ok(ended);
     }
     let mut stages: BTreeMap<&str, Scores> = BTreeMap::new();
     for stage in [Stage::Sft, Stage::Kto, Stage::Grpo] {
-        println!("{}:", stage.name());
+        say(format_args!("{}:", stage.name()));
         let model = arguments.out.join(stage.name());
-        let scores = exam.run(&model, &model)?;
+        let (scores, ended) = exam.run(&model, &model, stop)?;
+        if ended == Ended::Stopped {
+            return Ok(ended);
+        }
         stages.insert(stage.name(), scores);
     }
     let report = serde_json::json!({
         "seed": arguments.seed,
         "split": format!("{:?}", exam.split).to_lowercase(),
-        "questions": exam.count,
+        "questions": exam.numbers.len(),
         "stages": stages,
     });
     fs::write(arguments.out.join("report.json"), format!("{report:#}\n"))?;
-    Ok(())
+    Ok(Ended::Done)
 }

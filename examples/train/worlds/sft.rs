@@ -68,15 +68,23 @@ pub(super) fn teach(trainer: &mut Trainer, lessons: &[Lesson], measures: &mut Me
 }
 
 /// The results of `work` for 0 to `count`, each made on a thread of its own.
+///
+/// # Errors
+/// Those of `work`, or when the system gives no more threads.
 pub(super) fn parallel<M: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<M, Failure> + Sync,
 ) -> Result<Vec<M>, TrainError> {
     std::thread::scope(|scope| {
         let work = &work;
-        let workers: Vec<_> = (0..count)
-            .map(|index| scope.spawn(move || work(index).map_err(|error| error.to_string())))
-            .collect();
+        let started = (0..count).map(|index| {
+            std::thread::Builder::new().spawn_scoped(scope, move || {
+                work(index).map_err(|error| error.to_string())
+            })
+        });
+        let workers = started.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            TrainError::Data(format!("cannot start {count} threads: {error}; take fewer"))
+        })?;
         let made = workers.into_iter().map(|worker| match worker.join() {
             Ok(made) => made.map_err(TrainError::Data),
             Err(_) => Err(TrainError::Data("a worker stopped".to_owned())),

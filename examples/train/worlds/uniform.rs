@@ -71,7 +71,10 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
             ..Exam::new(arguments)?
         };
         let model = run.folder(Stage::Uniform);
-        let scores = exam.run(&model, &model)?;
+        let (scores, ended) = exam.run(&model, &model, &run.stop)?;
+        if ended == Ended::Stopped {
+            return Ok(ended);
+        }
         let report = serde_json::json!({ "uniform": scores });
         let path = arguments.out.join("report-uniform.json");
         std::fs::write(path, format!("{report:#}\n"))?;
