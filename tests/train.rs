@@ -325,3 +325,20 @@ fn training_goes_on_when_nobody_reads_what_it_prints() {
     assert_eq!(lines(&dir.path().join("metrics.jsonl")).len(), 1);
     weights(dir.path(), "sft");
 }
+
+#[test]
+fn any_number_of_steps_of_kto_can_be_begun_and_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    bundled(dir.path(), "sft");
+    let mut command = command("kto", dir.path(), "1");
+    command.args(["--kto-steps", "1000000000000000000", "--save-every", "1"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let checkpoints = dir.path().join("kto/checkpoint");
+    wait_for(|| {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "{ended:?}");
+        fs::read_dir(&checkpoints).map_or(0, Iterator::count) > 0
+    });
+    interrupted(child);
+}

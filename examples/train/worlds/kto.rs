@@ -26,7 +26,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
     let model = run.load(Stage::Sft, &run.device.clone().autodiff())?;
     let steps = arguments.kto_steps;
     let schedule = Schedule::new(arguments.kto_rate, 10.min(steps), steps);
-    let chosen = choose(arguments.seed, steps);
+    let mut choices = Choices::new(arguments.seed);
     let kto = Kto {
         loss: KtoConfig::default().balanced(DESIRABLE, BATCH - DESIRABLE),
         shard: 2,
@@ -37,8 +37,7 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
         schedule.into(),
         10,
         |trainer, step, measures| {
-            let own = chosen.get(step * BATCH..).unwrap_or_default();
-            let own = &own[..own.len().min(BATCH)];
+            let own = choices.of(step);
             let threads = arguments.threads.max(1);
             let parts: Vec<&[Choice]> = own.chunks(own.len().div_ceil(threads).max(1)).collect();
             let made = parallel(parts.len(), |part| {
@@ -58,26 +57,49 @@ pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
     )
 }
 
-/// The runs of all steps, those of each with the same share of desirable ones, neighbours about
-/// different worlds.
-fn choose(own: u64, steps: usize) -> Vec<Choice> {
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    let mut chosen = Vec::with_capacity(steps * BATCH);
-    let mut number = FIRST.wrapping_add((own as u32) << 24);
-    while chosen.len() < steps * BATCH {
-        let quiz = Quiz::numbered(Split::Train, number);
-        let desirable = teacher(&quiz, seed(number, own)).desirable();
-        if desirable { &mut good } else { &mut bad }.push((number, desirable));
-        if good.len() >= DESIRABLE && bad.len() >= BATCH - DESIRABLE {
-            let mut step: Vec<Choice> = good.drain(..DESIRABLE).collect();
-            step.extend(bad.drain(..BATCH - DESIRABLE));
-            // In the order in which they came, so that labels are mixed.
-            step.sort_unstable();
-            chosen.extend(step);
+/// The runs of the steps, those of each with the same share of desirable ones, neighbours about
+/// different worlds. They are looked for as they are needed: there may be any number of steps.
+struct Choices {
+    own: u64,
+    /// The next question.
+    number: u32,
+    good: Vec<Choice>,
+    bad: Vec<Choice>,
+    /// Those of the steps so far.
+    chosen: Vec<Choice>,
+}
+
+impl Choices {
+    fn new(own: u64) -> Self {
+        Self {
+            own,
+            number: FIRST.wrapping_add((own as u32) << 24),
+            good: Vec::new(),
+            bad: Vec::new(),
+            chosen: Vec::new(),
         }
-        number = number.wrapping_add(1);
     }
-    chosen
+
+    /// The runs of a step.
+    fn of(&mut self, step: usize) -> &[Choice] {
+        let range = step * BATCH..(step + 1) * BATCH;
+        while self.chosen.len() < range.end {
+            let number = self.number;
+            let quiz = Quiz::numbered(Split::Train, number);
+            let desirable = teacher(&quiz, seed(number, self.own)).desirable();
+            let (good, bad) = (&mut self.good, &mut self.bad);
+            if desirable { &mut *good } else { &mut *bad }.push((number, desirable));
+            if good.len() >= DESIRABLE && bad.len() >= BATCH - DESIRABLE {
+                let mut step: Vec<Choice> = good.drain(..DESIRABLE).collect();
+                step.extend(bad.drain(..BATCH - DESIRABLE));
+                // In the order in which they came, so that labels are mixed.
+                step.sort_unstable();
+                self.chosen.extend(step);
+            }
+            self.number = number.wrapping_add(1);
+        }
+        &self.chosen[range]
+    }
 }
 
 fn seed(number: u32, own: u64) -> u64 {
