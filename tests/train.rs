@@ -342,3 +342,26 @@ fn any_number_of_steps_of_kto_can_be_begun_and_interrupted() {
     });
     interrupted(child);
 }
+
+#[test]
+fn prompts_that_cannot_be_read_are_named_and_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    bundled(dir.path(), "kto");
+    let prompts = dir.path().join("grpo/prompts.jsonl");
+    fs::create_dir_all(dir.path().join("grpo")).unwrap();
+    let good = r#"{"step":0,"number":1,"kind":"find","choices":false,"failed":1,"runs":3}"#;
+    for (text, named) in [
+        (
+            format!("{good}\nno line\n{good}\n").into_bytes(),
+            "prompts.jsonl, line 2",
+        ),
+        (b"\xff\xfe\n".to_vec(), "prompts.jsonl: stream"),
+    ] {
+        fs::write(&prompts, &text).unwrap();
+        let run = command("grpo", dir.path(), "1").args(FEW).output().unwrap();
+        assert!(!run.status.success());
+        let error = String::from_utf8_lossy(&run.stderr);
+        assert!(error.contains(named), "{error}");
+        assert!(fs::read(&prompts).unwrap() == text);
+    }
+}

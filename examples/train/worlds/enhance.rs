@@ -1,7 +1,7 @@
 //! Data-enhanced GRPO: questions that the policy fails at bring more of their kind, about unseen worlds.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use eva::train::TrainError;
@@ -46,6 +46,9 @@ pub(super) struct Prompts {
 
 impl Prompts {
     /// Goes on after `step` steps: lines of later ones, which will be taken again, are dropped.
+    ///
+    /// # Errors
+    /// When a line can't be read: what is asked next would not follow from it.
     pub(super) fn open(
         path: &Path,
         step: usize,
@@ -53,11 +56,8 @@ impl Prompts {
         every: usize,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let lines = text
-            .lines()
-            .map_while(|line| serde_json::from_str(line).ok());
-        let lines = lines.filter(|line: &Line| line.step < step).collect();
+        let mut lines = read(path)?;
+        lines.retain(|line| line.step < step);
         let mut prompts = Self {
             path: path.to_owned(),
             lines: Vec::new(),
@@ -141,4 +141,32 @@ impl Prompts {
             source,
         }
     }
+}
+
+/// The lines of a file; one that is not there has none.
+fn read(path: &Path) -> Result<Vec<Line>, TrainError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(TrainError::File {
+                action: "read",
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    // Without its end the last line was cut short by a kill: its step will be taken again.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = (1..).zip(whole.lines());
+    lines
+        .map(|(number, line)| {
+            serde_json::from_str(line).map_err(|error| {
+                let shown = path.display();
+                TrainError::Data(format!(
+                    "{shown}, line {number}: {error}; put it right, or remove the stage's folder to begin anew"
+                ))
+            })
+        })
+        .collect()
 }
