@@ -185,6 +185,36 @@ fn what_is_wrong_with_the_settings_or_the_data_is_named() {
         said.contains("pairs.jsonl, line 1") && said.contains("`question`"),
         "{said}"
     );
+    for (table, key, values) in [
+        ("", "batch", &["0", "2000000000000000000"][..]),
+        ("", "shard", &["0"][..]),
+        ("kto", "beta", &["0.0", "-0.1", "nan", "inf"][..]),
+        ("grpo", "rollouts", &["0", "2000000000000000000"][..]),
+        ("grpo", "epochs", &["0"][..]),
+        ("grpo", "max_new_tokens", &["0"][..]),
+        ("grpo", "temperature", &["0.0", "-1.0", "nan", "inf"][..]),
+        ("grpo", "kl", &["-0.1", "nan", "inf"][..]),
+        ("grpo", "clip_low", &["-0.1", "nan"][..]),
+        ("grpo", "clip_high", &["-0.1", "nan"][..]),
+        ("grpo", "token_cost", &["1.0", "nan"][..]),
+    ] {
+        for value in values {
+            let text = match table {
+                "" => STEPS.to_owned(),
+                table => format!("{STEPS}[{table}]\n{key} = {value}\n"),
+            };
+            let file = settings(dir.path(), "f", &text);
+            if table.is_empty() {
+                let text = fs::read_to_string(&file).unwrap();
+                let text = text.replace(&format!("{key} = 2"), &format!("{key} = {value}"));
+                fs::write(&file, text).unwrap();
+            }
+            let key = [table, key].join(".");
+            let said = error(&file, "sft");
+            let named = format!("`{}` = ", key.trim_start_matches('.'));
+            assert!(said.contains(&named), "{key} = {value}: {said}");
+        }
+    }
     let gone = dir.path().join("gone.toml");
     assert!(error(&gone, "sft").contains("gone.toml"));
 }

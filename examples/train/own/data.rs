@@ -10,8 +10,8 @@ use eva::data::{Pair, Sample, spread};
 use eva::world::World;
 
 use super::settings::Settings;
-use crate::Failure;
 use crate::worlds::{Video, VideoError};
+use crate::{Failure, say};
 
 /// Videos that stay open.
 const OPEN: usize = 16;
@@ -143,13 +143,15 @@ impl Course {
         let (count, batch) = (self.prompts.len(), settings.batch);
         let steps = settings.optimisation.schedule.steps;
         let epochs = steps as f64 * batch as f64 / count.max(1) as f64;
-        println!("{count} in the file, {batch} a step, {steps} steps: {epochs:.2} epochs");
+        say(format_args!(
+            "{count} in the file, {batch} a step, {steps} steps: {epochs:.2} epochs"
+        ));
     }
 
     /// The places of the data of a step.
     pub(super) fn of(&mut self, step: usize, batch: usize) -> Vec<usize> {
         let count = self.prompts.len().max(1);
-        let mut places = Vec::with_capacity(batch);
+        let mut places = Vec::new();
         for turn in step * batch..(step + 1) * batch {
             let (epoch, place) = (turn / count, turn % count);
             if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {

@@ -88,7 +88,7 @@ fn tasks(
     pairs: &[&Pair],
     each: usize,
 ) -> Result<Vec<Task<Shared>>, Failure> {
-    let mut tasks = Vec::with_capacity(pairs.len() * each);
+    let mut tasks = Vec::new();
     for pair in pairs {
         let video = footage.get(&pair.video)?;
         tasks.extend((0..each).map(|_| Task::new(video.clone(), pair.prompt())));

@@ -8,7 +8,7 @@ use eva_burn::train::advantage::Scale;
 use eva_burn::train::grpo::{Aggregation, GrpoConfig};
 use serde::Deserialize;
 
-use crate::Failure;
+use crate::{Failure, MOST};
 
 /// A TOML file. Paths are read from the file's folder on.
 #[derive(Debug, Clone, Deserialize)]
@@ -167,14 +167,8 @@ impl Settings {
             fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
         let read = toml::from_str(&text);
         let mut settings: Self = read.map_err(|error| format!("{shown}: {error}"))?;
-        if settings.batch == 0 || settings.shard == 0 || settings.grpo.rollouts == 0 {
-            return Err(
-                format!("{shown}: `batch`, `shard` and `grpo.rollouts` are at least 1").into(),
-            );
-        }
-        if !(0.0..1.0).contains(&settings.grpo.token_cost) {
-            return Err(format!("{shown}: `grpo.token_cost` is from 0 to 1").into());
-        }
+        let checked = settings.check();
+        checked.map_err(|error| format!("{shown}: {error}"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let Self {
             model,
@@ -189,6 +183,63 @@ impl Settings {
             *path = folder.join(&*path);
         }
         Ok(settings)
+    }
+
+    /// Whether something can be learnt with them; of `optimisation` the trainer knows.
+    fn check(&self) -> Result<(), String> {
+        let Self { kto, grpo, .. } = self;
+        for (key, count) in [
+            ("batch", self.batch),
+            ("shard", self.shard),
+            ("grpo.rollouts", grpo.rollouts),
+            ("grpo.epochs", grpo.epochs),
+            ("grpo.max_new_tokens", grpo.max_new_tokens),
+        ] {
+            if !(1..=MOST).contains(&count) {
+                return Err(format!("`{key}` = {count}; expected 1 to {MOST}"));
+            }
+        }
+        let above_zero = |value: f64| value > 0.0 && value.is_finite();
+        let not_below_zero = |value: f64| value >= 0.0 && value.is_finite();
+        for (key, value, expected, fits) in [
+            (
+                "kto.beta",
+                kto.beta,
+                "a number above 0",
+                above_zero(kto.beta),
+            ),
+            // At 0 all rollouts of a prompt would be the same, and nothing could be learnt from them.
+            (
+                "grpo.temperature",
+                f64::from(grpo.temperature),
+                "a number above 0",
+                above_zero(f64::from(grpo.temperature)),
+            ),
+            ("grpo.kl", grpo.kl, "0 or more", not_below_zero(grpo.kl)),
+            (
+                "grpo.clip_low",
+                grpo.clip_low,
+                "0 or more",
+                not_below_zero(grpo.clip_low),
+            ),
+            (
+                "grpo.clip_high",
+                grpo.clip_high,
+                "0 or more",
+                not_below_zero(grpo.clip_high),
+            ),
+            (
+                "grpo.token_cost",
+                grpo.token_cost,
+                "0 to below 1",
+                (0.0..1.0).contains(&grpo.token_cost),
+            ),
+        ] {
+            if !fits {
+                return Err(format!("`{key}` = {value}; expected {expected}"));
+            }
+        }
+        Ok(())
     }
 }
 
