@@ -8,7 +8,7 @@ mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use eva::Session;
@@ -17,7 +17,7 @@ use eva::burn::weights::{Precision, save};
 use eva::burn::{Device, ModelConfig, Qwen25Vl};
 use eva::data::{Label, Pair, Provenance, Sample};
 use eva::world::{Expert, Kind, World, WorldSource};
-use program::{finished, lines};
+use program::{finished, interrupted, lines, wait_for};
 use serde_json::Value;
 
 /// A model directory of random weights in Hugging Face's layout, data files, and an empty run.
@@ -90,13 +90,14 @@ fn settings(dir: &Path, out: &str, more: &str) -> PathBuf {
     file
 }
 
-fn train(stage: &str, file: &Path) -> Output {
+fn command(stage: &str, file: &Path) -> Command {
     let mut command = Command::new(common::example("train"));
+    command.args([stage, "--config"]).arg(file);
     command
-        .args([stage, "--config"])
-        .arg(file)
-        .output()
-        .unwrap()
+}
+
+fn train(stage: &str, file: &Path) -> Output {
+    command(stage, file).output().unwrap()
 }
 
 #[test]
@@ -217,4 +218,66 @@ fn what_is_wrong_with_the_settings_or_the_data_is_named() {
     }
     let gone = dir.path().join("gone.toml");
     assert!(error(&gone, "sft").contains("gone.toml"));
+}
+
+#[test]
+fn the_model_that_a_stage_begins_with_is_not_overwritten() {
+    let dir = folder();
+    finished(train("sft", &settings(dir.path(), "mine", STEPS)));
+    let model = dir.path().join("mine/model");
+    let files = || -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(&model).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
+    };
+    let before = files();
+    // Into the folder that it lies in, by another name for it; and over the judge.
+    let file = settings(dir.path(), "mine", STEPS);
+    let again = fs::read_to_string(&file).unwrap();
+    let again = again.replace("\"start\"", "\"mine/../mine/model\"");
+    fs::write(&file, again).unwrap();
+    let judge = format!("{STEPS}[grpo]\njudge = \"mine/model\"\n");
+    let refused = |stage: &str, file: &Path| {
+        let run = train(stage, file);
+        assert!(!run.status.success());
+        let error = String::from_utf8(run.stderr).unwrap();
+        assert!(error.contains("choose another `out`"), "{error}");
+    };
+    refused("kto", &file);
+    refused("grpo", &settings(dir.path(), "mine", &judge));
+    assert!(files() == before);
+}
+
+#[test]
+fn an_interrupt_keeps_the_references_so_far_and_the_same_command_computes_the_rest() {
+    let dir = folder();
+    let samples = dir.path().join("samples.jsonl");
+    let few = fs::read_to_string(&samples).unwrap();
+    fs::write(&samples, vec![few.as_str(); 100].join("\n")).unwrap();
+    let file = settings(dir.path(), "labelled", STEPS);
+    let kept = dir.path().join("labelled/reference.json");
+    let values = || -> Vec<Value> {
+        let text = fs::read(&kept).unwrap_or_default();
+        let kept: Value = serde_json::from_slice(&text).unwrap_or_default();
+        kept["values"].as_array().cloned().unwrap_or_default()
+    };
+    let mut command = command("kto", &file);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for(|| !values().is_empty());
+    interrupted(child);
+    let known = values();
+    assert!((64..400).contains(&known.len()), "{} values", known.len());
+    // With a value that no model gives: it is taken as it is.
+    let text = fs::read_to_string(&kept).unwrap();
+    let mut marked: Value = serde_json::from_str(&text).unwrap();
+    marked["values"][0] = 12345.0.into();
+    fs::write(&kept, marked.to_string()).unwrap();
+    finished(train("kto", &file));
+    let all = values();
+    assert_eq!(all.len(), 400);
+    assert_eq!(all[0], 12345.0);
+    assert_eq!(all[1..known.len()], known[1..]);
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Run;
 use super::data::{Course, Footage, samples};
 use super::sft::examples;
-use crate::{Failure, Stage};
+use crate::{Failure, Stage, tell};
 
 pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     let settings = &run.settings;
@@ -26,7 +26,9 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     let desirable = |sample: &Sample| sample.label == Some(Label::Desirable);
     let good = samples.iter().filter(|sample| desirable(sample)).count();
     let reference = run.reference()?;
-    let known = references(run, &reference, &samples)?;
+    let Some(known) = references(run, &reference, &samples)? else {
+        return Ok(Ended::Stopped);
+    };
     let loss = KtoConfig {
         beta: settings.kto.beta,
         ..KtoConfig::default()
@@ -52,11 +54,34 @@ pub(super) fn learn(run: &Run) -> Result<Ended, Failure> {
     })
 }
 
+/// Runs after which the log-probabilities so far are kept.
+const KEEP_EVERY: usize = 64;
+
 /// What was computed once, and of what: other data or another model have other values.
 #[derive(Debug, Serialize, Deserialize)]
 struct References {
     of: u64,
+    /// Those of the first runs; of all, unless it was stopped.
     values: Vec<f64>,
+}
+
+impl References {
+    /// Those of the file, if there are any of the same model and data.
+    fn load(path: &Path, of: u64) -> Self {
+        let kept: Option<Self> = fs::read(path)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        let same = kept.filter(|kept| kept.of == of);
+        let values = Vec::new();
+        same.unwrap_or(Self { of, values })
+    }
+
+    /// Written beside and renamed, so that a kill leaves the values before.
+    fn save(&self, path: &Path) -> Result<(), Failure> {
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_string(self)?)?;
+        Ok(fs::rename(&new, path)?)
+    }
 }
 
 /// Of the data what they are; of the model, whose files are large, their names, sizes and times.
@@ -74,33 +99,39 @@ fn fingerprint(model: &Path, data: &Path) -> Result<u64, Failure> {
 }
 
 /// The log-probability of each run under the reference model: computed once, and kept in the folder of
-/// the run.
+/// the run. `None` when it was stopped before all were known.
 fn references(
     run: &Run,
     reference: &eva_burn::Qwen25Vl,
     samples: &[Sample],
-) -> Result<Vec<f64>, Failure> {
+) -> Result<Option<Vec<f64>>, Failure> {
     let path = run.settings.out.join("reference.json");
     let of = fingerprint(&run.settings.model, &run.settings.data)?;
-    let kept: Option<References> = fs::read(&path)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok());
-    let same = |kept: &References| kept.of == of && kept.values.len() == samples.len();
-    if let Some(kept) = kept.filter(same) {
-        return Ok(kept.values);
+    let mut known = References::load(&path, of);
+    let left = samples.get(known.values.len()..).unwrap_or_default();
+    if left.is_empty() {
+        return Ok(Some(known.values));
     }
     let mut footage = Footage::new(&run.settings)?;
-    let mut known = Vec::with_capacity(samples.len());
-    for chosen in samples.chunks(run.settings.shard) {
+    let mut kept = known.values.len();
+    for chosen in left.chunks(run.settings.shard) {
+        if run.is_stopped() {
+            known.save(&path)?;
+            tell("\n");
+            return Ok(None);
+        }
         let chosen: Vec<&Sample> = chosen.iter().collect();
         let made = examples(run, &mut footage, &chosen)?;
-        known.extend(Kto::references(&made, reference, &run.encoder));
-        eprint!("\rreference {}/{}", known.len(), samples.len());
+        let values = Kto::references(&made, reference, &run.encoder);
+        known.values.extend(values);
+        let done = known.values.len();
+        tell(format_args!("\rreference {done}/{}", samples.len()));
+        if done - kept >= KEEP_EVERY {
+            known.save(&path)?;
+            kept = done;
+        }
     }
-    eprintln!();
-    let new = path.with_extension("new");
-    let references = References { of, values: known };
-    fs::write(&new, serde_json::to_string(&references)?)?;
-    fs::rename(&new, &path)?;
-    Ok(references.values)
+    tell("\n");
+    known.save(&path)?;
+    Ok(Some(known.values))
 }

@@ -241,6 +241,11 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// The directory that the new model is written to.
+    pub(super) fn new_model(&self) -> PathBuf {
+        self.out.join("model")
+    }
 }
 
 impl Grpo {
