@@ -22,6 +22,8 @@ mod exit;
 mod font;
 #[cfg(all(feature = "data", feature = "gst"))]
 mod own;
+#[path = "../shared/warnings.rs"]
+mod warnings;
 mod worlds;
 
 use std::fmt::Display;
@@ -199,5 +201,7 @@ fn own_data(_: Stage, _: &std::path::Path) -> Result<ExitCode, Failure> {
 }
 
 fn main() -> ExitCode {
-    exit::code(run(&Arguments::parse()))
+    let arguments = Arguments::parse();
+    warnings::show();
+    exit::code(run(&arguments))
 }
