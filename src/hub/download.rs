@@ -47,14 +47,16 @@ impl Download<'_> {
                 missing.push((*file, remote));
             }
         }
-        let size = missing.iter().map(|(_, remote)| remote.size).sum();
-        let mut before = 0;
+        // A hub can say any size.
+        let sizes = missing.iter().map(|(_, remote)| remote.size);
+        let size = sizes.fold(0, u64::saturating_add);
+        let mut before: u64 = 0;
         for (file, remote) in missing {
             self.file(file, &remote, &mut |part| {
-                let done = before + part;
+                let done = before.saturating_add(part);
                 progress(&Progress { file, done, size });
             })?;
-            before += remote.size;
+            before = before.saturating_add(remote.size);
         }
         Ok(())
     }
