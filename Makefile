@@ -8,7 +8,7 @@ help:
 	@echo "make bench-core   what the agent itself takes of an episode"
 	@echo "make bench-frames [VIDEO=FILE]   measure frame fetching against decord and torchcodec"
 	@echo "make bench-model  prompting and decoding against PyTorch and llama.cpp, on the CPU"
-	@echo "make bench-train  supervised training steps against PyTorch, on the CPU"
+	@echo "make bench-train  supervised steps and rollouts against PyTorch, on the CPU"
 	@echo "make gpu [DEVICE=cuda] [MODEL=DIR]   the fixtures and the model bench on a GPU"
 	@echo "make train   a tiny model from nothing, by the paper's stages (under 40 minutes on 2 cores)"
 	@echo
@@ -36,7 +36,7 @@ bench-model:
 	@scripts/setup.sh bench
 	@scripts/bench_model.sh
 
-# Supervised steps of eva-tiny by us and by PyTorch.
+# Supervised steps and rollouts of eva-tiny by us and by PyTorch.
 bench-train:
 	@scripts/setup.sh bench
 	@scripts/bench_train.sh

@@ -4,8 +4,8 @@
 //! cargo run --release --example quantize -- MODEL OUT --precision int4
 //! ```
 //!
-//! `--model OUT` of the other examples then reads it as it is, in a quarter or less of the time and
-//! memory. The model is converted tensor by tensor: one of any size needs the memory of its largest
+//! `--model OUT` of `ask` and `--policy burn:OUT` of `evaluate` and `build_data` then read it as it is, in a
+//! quarter or so of the memory. The model is converted tensor by tensor: one of any size needs the memory of its largest
 //! matrix.
 
 #[path = "shared/tell.rs"]

@@ -56,6 +56,7 @@ for device in "${devices[@]}"; do
     done
   } | xargs -P "$(nproc)" -L 1 bash -c 'EVA_SHAPES=$0 gpu_test "$0" "$1" "$2"'
   echo "== $device: eva-tiny"
+  rm -rf target/bench/tiny # answers of an earlier build would be taken for this one's
   cargo run --release --locked --example train --features "$features" -- eval --questions 60 \
     --model eva-burn/assets/eva-tiny --out target/bench/tiny --device "$device"
   [[ -n $model ]] || continue

@@ -17,7 +17,7 @@ if ! transformers serve --help >/dev/null 2>&1; then
   exit 77
 fi
 # The features of scripts/ci.sh, so that nothing is compiled twice.
-cargo build --profile ci --locked --workspace --features gst,wgpu,remote,data --example evaluate
+cargo build --profile ci --locked --workspace --features gst,wgpu,remote,hub,data,subtitles --example evaluate
 evaluate=target/ci/examples/evaluate
 
 work=$(mktemp -d)

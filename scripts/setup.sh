@@ -92,7 +92,7 @@ other_system() {
   fi
   printf 'setup: missing %s\n' "${absent[@]}" >&2
   cat >&2 <<'END'
-setup: this system has no apt-get, so please install a C compiler, pkg-config and GStreamer 1.20
+setup: this system has no apt-get, so please install a C compiler, pkg-config and GStreamer 1.22
 or later: its development files, the plugin sets base, good, bad and ugly, and libav.
   Fedora    gcc pkgconf gstreamer1-devel gstreamer1-plugins-base-devel gstreamer1-plugins-good
             gstreamer1-plugins-bad-free; from RPM Fusion gstreamer1-plugins-ugly gstreamer1-libav

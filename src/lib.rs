@@ -60,7 +60,9 @@
 //!   SGLang, llama.cpp's server, `transformers serve`, hosted services). Costs an HTTP client with TLS.
 //! - `subtitles`: `eva::tools::ReadSubtitles`, for SubRip and WebVTT files.
 //! - `wgpu`: the model on Vulkan, Metal or DX12.
+//! - `vulkan`, `metal`: as `wgpu`, with kernels in SPIR-V or in Metal's own language.
 //! - `cuda`: the model on NVIDIA GPUs. Its build needs the network.
+//! - `nvrtc`: as `cuda`, with kernels compiled by CUDA's own compiler.
 #![forbid(unsafe_code)]
 
 pub use eva_burn as burn;

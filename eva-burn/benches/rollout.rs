@@ -4,7 +4,7 @@
 //! cargo bench -p eva-burn --bench rollout
 //! ```
 //!
-//! 64 conversations, 8 of each of 8 prompts of some 300 tokens, are continued by 100 tokens each at
+//! 64 conversations, 8 of each of 8 prompts of some 200 tokens, are continued by 100 tokens each at
 //! temperature 1, and the log-probabilities of those are kept: what a turn of GRPO asks of a model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -51,7 +51,7 @@ pub enum GenerateError {
         "the conversation has {tokens} tokens, the model reads {limit}; ask a shorter question, or fewer or smaller frames"
     )]
     TooLong {
-        /// Tokens of the conversation.
+        /// Tokens of the conversation, or of its pictures alone where these are too many already.
         tokens: usize,
         /// The model's limit.
         limit: usize,

@@ -90,7 +90,7 @@ impl StageChoice {
 pub(crate) struct Common {
     /// The questions: a file of JSON Lines with video, question, options, answer and kind
     /// (multiple_choice or open_ended), or world:SEED:COUNT[:KIND] for synthetic worlds (kinds: at,
-    /// find, absent, background, order, count; the first three if not given)
+    /// find, absent, background, order, count; all of them if not given)
     #[arg(long, value_name = "FILE|world:SEED:COUNT[:KIND]")]
     pub(crate) items: String,
 

@@ -20,7 +20,7 @@ use crate::policy::{ModelArguments, PolicyChoice};
 )]
 pub(crate) struct Arguments {
     /// The questions: a file of JSON Lines as the benchmarks are published, or world:SEED:COUNT[:KIND]
-    /// for synthetic worlds (kinds: at, find, absent)
+    /// for synthetic worlds (kinds: at, find, absent, background, order, count; all of them if not given)
     #[arg(
         long,
         value_name = "FILE|world:SEED:COUNT[:KIND]",

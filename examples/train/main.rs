@@ -4,7 +4,7 @@
 //! cargo run --release --example train -- all --seed 1
 //! ```
 //!
-//! Stages, each of which begins with the model of the one before and can be run again alone: `base`
+//! Stages, each of which begins with the model of the one before and can be run alone: `base`
 //! (configuration and tokenizer), `sight` (the vision tower learns to name what it sees), `sft`
 //! (conversations of a teacher with bad habits), `kto` (runs labelled as worth following or not), `grpo`
 //! (groups of its own runs by their rewards), `eval` (held-out worlds). `uniform` trains and asks a model
@@ -109,8 +109,8 @@ struct Arguments {
     /// Examples a step and thread in supervised fine-tuning.
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// Threads, each with a part of the batch; the weights don't depend on them but in `sft`, where
-    /// each has a lesson of its own.
+    /// Threads, each with a part of the batch; the weights depend on them in `sight`, `sft` and `uniform`
+    /// alone, where each has examples of its own.
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// Peak learning rate of supervised fine-tuning.

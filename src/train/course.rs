@@ -87,7 +87,7 @@ impl Course<'_> {
     ///
     /// # Errors
     /// [`TrainError`]: a step's own, [`TrainError::Diverged`], or a file. The steps before one that fails
-    /// are kept; after [`TrainError::Diverged`] the last checkpoint stays as it is.
+    /// before it changes a weight are kept; after any other error the last checkpoint stays as it is.
     pub fn run(
         &self,
         beginning: Beginning,

@@ -9,8 +9,8 @@ use eva_burn::weights::WeightsError;
 
 use super::EncoderError;
 
-/// Why a stage can't go on. What it learnt until then is in its checkpoint; the last one stays as it is when
-/// the loss is no number any more.
+/// Why a stage can't go on. When a step can't begin to learn, the steps before it are in the checkpoint; after
+/// any other error the last checkpoint stays as it is.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {

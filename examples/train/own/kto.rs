@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Run;
 use super::data::{Course, Footage, samples};
+use super::settings::Settings;
 use super::sft::examples;
 use crate::{Failure, Stage, tell};
 
@@ -84,8 +85,9 @@ impl References {
     }
 }
 
-/// Of the data what they are; of the model, whose files are large, their names, sizes and times.
-fn fingerprint(model: &Path, data: &Path) -> Result<u64, Failure> {
+/// Of the data what they are; of the model, whose files are large, their names, sizes and times, and in
+/// which precision it computes.
+fn fingerprint(model: &Path, precision: &str, data: &Path) -> Result<u64, Failure> {
     let mut files = Vec::new();
     for entry in fs::read_dir(model)? {
         let entry = entry?;
@@ -94,7 +96,7 @@ fn fingerprint(model: &Path, data: &Path) -> Result<u64, Failure> {
     }
     files.sort_unstable();
     let mut hasher = DefaultHasher::new();
-    (files, fs::read(data)?).hash(&mut hasher);
+    (files, precision, fs::read(data)?).hash(&mut hasher);
     Ok(hasher.finish())
 }
 
@@ -106,7 +108,13 @@ fn references(
     samples: &[Sample],
 ) -> Result<Option<Vec<f64>>, Failure> {
     let path = run.settings.out.join("reference.json");
-    let of = fingerprint(&run.settings.model, &run.settings.data)?;
+    let Settings {
+        model,
+        precision,
+        data,
+        ..
+    } = &run.settings;
+    let of = fingerprint(model, precision, data)?;
     let mut known = References::load(&path, of);
     let left = samples.get(known.values.len()..).unwrap_or_default();
     if left.is_empty() {

@@ -17,7 +17,7 @@ const DESIRABLE: usize = 10;
 /// Number of the first question: those of the stages before are below.
 const FIRST: u32 = 1 << 30;
 
-/// The question and the seed of a run.
+/// The number of a run's question, and whether the run is desirable.
 type Choice = (u32, bool);
 
 pub(super) fn learn(run: &Run<'_>) -> Result<Ended, Failure> {
