@@ -13,8 +13,6 @@ FULL=(--workspace --features "gst,wgpu,remote,hub,data,subtitles") # all that bu
 DEFAULT=(-p eva -p eva-core -p eva-burn) # what `cargo build` takes: no system libraries
 CI=(--profile ci --locked)
 
-export CUBECL_AUTOTUNE_LEVEL=0 # tuning GPU kernels takes minutes and proves nothing here
-
 wanted=("$@")
 known=()
 table=()
@@ -99,7 +97,7 @@ fuzz_replay() {
 # CUDA can be checked without its toolkit, and without the LLVM that its build script would download:
 # DOCS_RS says to leave that out.
 clippy_cuda() {
-  DOCS_RS=1 cargo clippy "${CI[@]}" -p eva-burn --lib --features wgpu,vulkan,nvrtc -- -D warnings
+  DOCS_RS=1 cargo clippy "${CI[@]}" -p eva-burn --lib --features wgpu,vulkan,nvrtc,kernel-cache -- -D warnings
 }
 
 rustdoc() {

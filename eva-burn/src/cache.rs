@@ -6,6 +6,8 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use crate::config::{ModelConfig, TextConfig};
 use crate::cpu;
+#[cfg(feature = "gpu-kernels")]
+use crate::gpu;
 use crate::weights::Precision;
 
 /// Bytes that the keys and values of one token take.
@@ -45,6 +47,9 @@ pub(crate) struct KvCache {
     starts: Vec<usize>,
     /// `[sequences, 1, 1, columns]`, true before a sequence's first token; for the next append.
     padding: Option<Tensor<4, Bool>>,
+    /// `starts`, once the device has asked for them.
+    #[cfg(feature = "gpu-kernels")]
+    starts_on_gpu: Option<Tensor<1, Int>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +81,8 @@ impl KvCache {
             len: 0,
             starts: vec![0],
             padding: None,
+            #[cfg(feature = "gpu-kernels")]
+            starts_on_gpu: None,
         }
     }
 
@@ -201,6 +208,48 @@ impl KvCache {
         ))
     }
 
+    /// Whether attention of new tokens is [`attend_on_gpu`](Self::attend_on_gpu)'s: one new token of each
+    /// sequence, on a GPU, with heads of a shape that fits.
+    ///
+    /// # Shapes
+    /// - x: `[sequences, new, hidden]`
+    #[cfg(feature = "gpu-kernels")]
+    pub(crate) fn attends_on_gpu(&self, x: &Tensor<3>, heads: usize) -> bool {
+        let shape = self.layers.first().map(|layer| layer.keys.dims());
+        shape.is_some_and(|[_, kv_heads, _, width]| {
+            x.dims()[1] == 1 && gpu::applies(x) && gpu::fits(heads / kv_heads.max(1), width)
+        })
+    }
+
+    /// Appends one new token's keys and values of each sequence to a layer, rotated, and returns the attention
+    /// of its queries over all of it.
+    ///
+    /// # Shapes
+    /// - query: `[sequences, 1, heads * head_dim]`, not yet rotated; returned alike
+    /// - keys, values: `[sequences, 1, kv_heads * head_dim]`, not yet rotated
+    /// - rotary: cosine and sine, `[sequences, 1, 1, head_dim / 2]` each
+    #[cfg(feature = "gpu-kernels")]
+    pub(crate) fn attend_on_gpu(
+        &mut self,
+        layer: usize,
+        query: Tensor<3>,
+        new: (Tensor<3>, Tensor<3>),
+        rotary: (Tensor<4>, Tensor<4>),
+    ) -> Tensor<3> {
+        let device = query.device();
+        let starts = self.starts_on_gpu.get_or_insert_with(|| {
+            let starts: Vec<i32> = self.starts.iter().map(|start| *start as i32).collect();
+            let count = starts.len();
+            Tensor::from_data(TensorData::new(starts, [count]), (&device, DType::I32))
+        });
+        // Taken out, so that nothing else holds them and they are written in place.
+        let LayerCache { keys, values } = self.layers.remove(layer);
+        let (keys, values) = gpu::append((keys, values), new, rotary.clone(), self.len);
+        let kept = (keys.clone(), values.clone());
+        self.layers.insert(layer, LayerCache { keys, values });
+        gpu::attend(query, kept, rotary, starts.clone(), self.len + 1)
+    }
+
     /// Counts `new` tokens as read, once every layer has appended them.
     pub(crate) fn advance(&mut self, new: usize) {
         self.len += new;
@@ -222,6 +271,8 @@ impl KvCache {
             len,
             starts: vec![0],
             padding: None,
+            #[cfg(feature = "gpu-kernels")]
+            starts_on_gpu: None,
         }
     }
 
@@ -259,6 +310,8 @@ impl KvCache {
             len,
             starts: lens.iter().map(|own| len - own).collect(),
             padding: None,
+            #[cfg(feature = "gpu-kernels")]
+            starts_on_gpu: None,
         }
     }
 
@@ -310,6 +363,8 @@ impl KvCache {
             len: len - first,
             starts: stay.iter().map(|row| self.starts[*row] - first).collect(),
             padding: None,
+            #[cfg(feature = "gpu-kernels")]
+            starts_on_gpu: None,
         };
         caches
     }

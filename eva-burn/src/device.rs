@@ -129,6 +129,8 @@ impl DeviceChoice {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     fn first_use(self, make: impl Fn() -> Device) -> Result<Device, DeviceError> {
         let attempt = || {
+            #[cfg(feature = "kernel-cache")]
+            crate::gpu::keep_kernels();
             let device = make();
             let sum = burn::tensor::Tensor::<1>::ones([2], &device).sum();
             match sum.try_into_scalar::<f32>() {

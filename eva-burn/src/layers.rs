@@ -5,6 +5,8 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::cpu;
+#[cfg(feature = "gpu-kernels")]
+use crate::gpu;
 use crate::projection::Projection;
 use crate::weights::{Init, Weights, WeightsError};
 
@@ -53,6 +55,10 @@ impl RmsNorm {
         if cpu::applies(&x) && self.dtype() == DType::F32 {
             return cpu::normed(x, self.weight.val(), self.epsilon);
         }
+        #[cfg(feature = "gpu-kernels")]
+        if gpu::applies(&x) {
+            return gpu::normed(x, self.weight.val(), self.epsilon);
+        }
         // In f32 whatever the weights are: a sum of squares overflows f16.
         let dtype = x.dtype();
         let x32 = x.cast(DType::F32);
@@ -86,9 +92,21 @@ impl SwiGlu {
         })
     }
 
-    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    /// What it makes of `x`, added to `to`.
+    ///
+    /// # Shapes
+    /// - x, to: `[.., width]`, returned alike
+    pub(crate) fn add_to<const D: usize>(&self, to: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+        self.down_proj.add_to(to, self.gated(x))
+    }
+
+    fn gated<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let (gate, up) = (&self.gate_proj, &self.up_proj);
-        let gated = match Projection::forward_packed([gate, up], &x) {
+        #[cfg(feature = "gpu-kernels")]
+        if let Some(gated) = Projection::forward_gated(gate, up, &x) {
+            return gated;
+        }
+        match Projection::forward_packed([gate, up], &x) {
             Some([gate, up]) if cpu::applies(&gate) => cpu::gated(gate, up),
             Some([gate, up]) => silu(gate) * up,
             None => {
@@ -99,7 +117,6 @@ impl SwiGlu {
                     silu(gate) * up.forward(x)
                 }
             }
-        };
-        self.down_proj.forward(gated)
+        }
     }
 }

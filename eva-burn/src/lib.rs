@@ -18,6 +18,8 @@ mod cpu;
 pub mod device;
 mod features;
 mod generate;
+#[cfg(feature = "gpu-kernels")]
+mod gpu;
 pub mod input;
 mod joined;
 mod layers;

@@ -7,6 +7,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::cpu;
 #[cfg(feature = "gpu-kernels")]
+use crate::gpu;
+use crate::layers::residual;
+#[cfg(feature = "gpu-kernels")]
 use crate::quantized::GpuLinear;
 use crate::quantized::PackedLinear;
 
@@ -35,6 +38,11 @@ impl Projection {
     /// - returned: `[.., output]`
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
+            #[cfg(feature = "gpu-kernels")]
+            Self::Dense(layer) if gpu::few(&x) => {
+                let bias = layer.bias.as_ref().map(|bias| bias.val());
+                gpu::product(x, layer.weight.val(), bias)
+            }
             Self::Dense(layer) => match &layer.bias {
                 Some(bias) if cpu::applies(&x) => {
                     cpu::biased(linear(x, layer.weight.val(), None), bias.val())
@@ -44,6 +52,52 @@ impl Projection {
             Self::Packed(layer) => layer.forward(x),
             #[cfg(feature = "gpu-kernels")]
             Self::OnGpu(layer) => layer.forward(x),
+        }
+    }
+
+    /// What it makes of `x`, added to `to`.
+    ///
+    /// # Shapes
+    /// - x: `[.., input]`
+    /// - to: `[.., output]`, returned alike
+    pub(crate) fn add_to<const D: usize>(&self, to: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "gpu-kernels")]
+        if let Self::Dense(Linear { weight, bias: None }) = self
+            && gpu::few(&x)
+        {
+            let shape = to.dims();
+            let to = to.reshape([shape.iter().product::<usize>()]);
+            return gpu::product(x, weight.val(), Some(to));
+        }
+        #[cfg(feature = "gpu-kernels")]
+        if let Self::OnGpu(layer) = self
+            && let Some(sum) = layer.add_to(&to, &x)
+        {
+            return sum;
+        }
+        residual(to, self.forward(x))
+    }
+
+    /// `silu(gate(x)) * up(x)`, in one go; `None` unless both are on a GPU, without bias, and `x` is few vectors.
+    #[cfg(feature = "gpu-kernels")]
+    pub(crate) fn forward_gated<const D: usize>(
+        gate: &Self,
+        up: &Self,
+        x: &Tensor<D>,
+    ) -> Option<Tensor<D>> {
+        match (gate, up) {
+            (
+                Self::Dense(Linear {
+                    weight: gate,
+                    bias: None,
+                }),
+                Self::Dense(Linear {
+                    weight: up,
+                    bias: None,
+                }),
+            ) if gpu::few(x) => Some(gpu::gated(x.clone(), gate.val(), up.val())),
+            (Self::OnGpu(gate), Self::OnGpu(up)) => GpuLinear::gated(gate, up, x),
+            _ => None,
         }
     }
 
@@ -132,6 +186,10 @@ impl Embedding {
     /// - returned: `[rows, vocab]`
     pub(crate) fn scores(&self, hidden: Tensor<2>) -> Tensor<2> {
         match self {
+            #[cfg(feature = "gpu-kernels")]
+            Self::Dense(table) if gpu::few(&hidden) => {
+                gpu::product(hidden, table.weight.val().transpose(), None)
+            }
             Self::Dense(table) => hidden.matmul(table.weight.val().transpose()),
             Self::Packed(layer) => layer.forward(hidden),
             #[cfg(feature = "gpu-kernels")]

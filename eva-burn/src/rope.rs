@@ -30,6 +30,12 @@ impl Rotary {
         }
     }
 
+    /// Cosine and sine, `[batch, 1, tokens, head_dim / 2]` each, in `f32`.
+    #[cfg(feature = "gpu-kernels")]
+    pub(crate) fn tables(&self) -> (Tensor<4>, Tensor<4>) {
+        (self.cos.clone(), self.sin.clone())
+    }
+
     /// Rotates queries or keys.
     ///
     /// # Shapes

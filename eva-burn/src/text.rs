@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use crate::attention::{Reach, attend_padded};
 use crate::cache::KvCache;
 use crate::config::TextConfig;
-use crate::layers::{RmsNorm, SwiGlu, residual};
+use crate::layers::{RmsNorm, SwiGlu};
 use crate::projection::{Embedding, Projection};
 use crate::rope::Rotary;
 use crate::weights::{Init, Weights, WeightsError};
@@ -117,23 +117,33 @@ impl DecoderLayer {
         rotary: &Rotary,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<3> {
-        let attention =
-            (self.self_attn).forward(self.input_layernorm.forward(x.clone()), rotary, cache);
-        let x = residual(x, attention);
-        let change = self
-            .mlp
-            .forward(self.post_attention_layernorm.forward(x.clone()));
-        residual(x, change)
+        let normed = self.input_layernorm.forward(x.clone());
+        let x = self.self_attn.add_to(x, normed, rotary, cache);
+        let normed = self.post_attention_layernorm.forward(x.clone());
+        self.mlp.add_to(x, normed)
     }
 }
 
 impl SelfAttention {
-    fn forward(
+    /// What it makes of `x`, added to `to`.
+    fn add_to(
         &self,
+        to: Tensor<3>,
         x: Tensor<3>,
         rotary: &Rotary,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<3> {
+        #[cfg(feature = "gpu-kernels")]
+        let mut cache = cache;
+        #[cfg(feature = "gpu-kernels")]
+        if let Some((cache, layer)) = &mut cache
+            && cache.attends_on_gpu(&x, self.heads)
+        {
+            let [query, keys, values] =
+                [&self.q_proj, &self.k_proj, &self.v_proj].map(|map| map.forward(x.clone()));
+            let mixed = cache.attend_on_gpu(*layer, query, (keys, values), rotary.tables());
+            return self.o_proj.add_to(to, mixed);
+        }
         let [batch, tokens, _] = x.dims();
         let split = |x: Tensor<3>, heads: usize| {
             let width = x.dims()[2] / heads;
@@ -156,8 +166,8 @@ impl SelfAttention {
         };
         let mixed = attend_cached(query, keys, values, cache);
         let width = self.heads * mixed.dims()[3];
-        self.o_proj
-            .forward(mixed.swap_dims(1, 2).reshape([batch, tokens, width]))
+        let mixed = mixed.swap_dims(1, 2).reshape([batch, tokens, width]);
+        self.o_proj.add_to(to, mixed)
     }
 }
 

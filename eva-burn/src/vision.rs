@@ -161,8 +161,8 @@ impl Block {
     fn forward(&self, x: Tensor<2>, rotary: &Rotary, groups: &Groups) -> Tensor<2> {
         let attention = (self.attn).forward(self.norm1.forward(x.clone()), rotary, groups);
         let x = residual(x, attention);
-        let change = self.mlp.forward(self.norm2.forward(x.clone()));
-        residual(x, change)
+        let normed = self.norm2.forward(x.clone());
+        self.mlp.add_to(x, normed)
     }
 }
 

@@ -126,6 +126,7 @@ fn positions_match_exactly() {
 /// The vision tower block by block, the decoder, 16 greedy tokens through the KV cache, and the
 /// same again after the cache went back to a prefix.
 fn model_matches(device: &Device, dir: &str) {
+    let tolerance = common::tolerance(device);
     let reference = Reference::load(&fixtures());
     let dir = fixtures().join(dir);
     let (config, images) = (
@@ -149,7 +150,7 @@ fn model_matches(device: &Device, dir: &str) {
                 "vision_patch_embed",
                 &ours,
                 &reference.f32("vision_patch_embed"),
-                2e-3,
+                tolerance,
             );
             continue;
         }
@@ -158,7 +159,7 @@ fn model_matches(device: &Device, dir: &str) {
             .iter()
             .flat_map(|patch| ours[patch * width..][..width].iter().copied())
             .collect();
-        assert_close(&name, &ours, &reference.f32(&name), 2e-3);
+        assert_close(&name, &ours, &reference.f32(&name), tolerance);
     }
     let merged: Vec<f32> = model
         .see(&patches, &config, device)
@@ -168,7 +169,7 @@ fn model_matches(device: &Device, dir: &str) {
         "vision_merged",
         &merged,
         &reference.f32("vision_merged"),
-        2e-3,
+        tolerance,
     );
 
     let tokens = reference.tokens();
@@ -181,11 +182,11 @@ fn model_matches(device: &Device, dir: &str) {
         "hidden_final_normed",
         &states,
         &reference.f32("hidden_final_normed"),
-        2e-3,
+        tolerance,
     );
     let logits = model.logits(hidden.squeeze_dim::<2>(0));
     let logits: Vec<f32> = logits.try_into_vec_as().unwrap();
-    assert_close("logits", &logits, &reference.f32("logits"), 2e-3);
+    assert_close("logits", &logits, &reference.f32("logits"), tolerance);
 
     let expected: Vec<u32> = reference
         .i64("generated")
@@ -221,7 +222,12 @@ fn model_matches(device: &Device, dir: &str) {
         "logits from the cached prefix",
         &again,
         &logits[logits.len() - vocab..],
-        1e-4,
+        // On CUDA a prompt's products are rounded, a token's are not.
+        if common::on_cuda(device) {
+            tolerance
+        } else {
+            1e-4
+        },
     );
 }
 

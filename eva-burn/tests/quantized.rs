@@ -259,6 +259,8 @@ fn scores_on(device: &Device, dir: &Path, precision: Precision) -> [Vec<f32>; 2]
 #[test]
 fn blocks_of_integers_give_the_same_scores_on_the_gpu() {
     let gpu = common::gpu();
+    // The CPU rounds a token's activations to 16 bits, CUDA what a prompt's products multiply to 10.
+    let room = if common::on_cuda(&gpu) { 4e-3 } else { 1e-3 };
     for precision in [Precision::Int8, Precision::Int4] {
         let on_cpu = scores_on(&Device::flex(), &original(), precision);
         let on_gpu = scores_on(&gpu, &original(), precision);
@@ -267,8 +269,7 @@ fn blocks_of_integers_give_the_same_scores_on_the_gpu() {
             let size = cpu.iter().fold(0.0f32, |most, x| most.max(x.abs()));
             let off = cpu.iter().zip(gpu).map(|(a, b)| (a - b).abs());
             let off = off.fold(0.0, f32::max);
-            // The CPU rounds a token's activations to 16 bits.
-            assert!(off <= 1e-3 * size, "{precision}: {off} of {size}");
+            assert!(off <= room * size, "{precision}: {off} of {size}");
         }
         let out = converted(precision);
         let stored = scores_on(&gpu, out.path(), Precision::F32);

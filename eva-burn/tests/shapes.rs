@@ -374,7 +374,7 @@ fn shapes_match_on_the_gpu() {
             continue;
         }
         tested += 1;
-        shape.matches(&device, Precision::F32, 2e-3);
+        shape.matches(&device, Precision::F32, common::tolerance(&device));
     }
     assert!(tested >= wanted.len(), "{tested} of {wanted:?}");
 }

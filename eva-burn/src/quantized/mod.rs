@@ -27,7 +27,7 @@ mod matrix;
 pub use convert::{ConvertError, Converted, convert};
 pub(crate) use convert::{scales_name, scheme};
 #[cfg(feature = "gpu-kernels")]
-pub(crate) use gpu::{GpuLinear, is_gpu};
+pub(crate) use gpu::GpuLinear;
 pub(crate) use halves::{Half, HalfMatrix};
 pub(crate) use layer::{Matrix, PackedLinear, TILE_BYTES};
 pub(crate) use matrix::{Bits, QuantizedMatrix};

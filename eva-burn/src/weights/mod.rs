@@ -240,7 +240,13 @@ impl Weights {
         input: usize,
     ) -> Result<Tensor<2>, WeightsError> {
         let output = shape.first().copied().unwrap_or_default();
-        self.numbers(name, shape, input, Layout::Transposed, init_of(input))
+        let init = init_of(input);
+        // On a GPU a token's product reads it row by row.
+        if rows_side_by_side(&self.device) {
+            let data = self.numbers(name, shape, input, Layout::Stored, init)?;
+            return Ok(self.upload(data, [output, input]).transpose());
+        }
+        self.numbers(name, shape, input, Layout::Transposed, init)
             .map(|data| self.upload(data, [input, output]))
     }
 
@@ -249,6 +255,9 @@ impl Weights {
             Numbers::F32(values) => (TensorData::new(values, shape), DType::F32),
             Numbers::F16(values) => (TensorData::new(values, shape), DType::F16),
             Numbers::Bf16(values) => (TensorData::new(values, shape), DType::BF16),
+            Numbers::Stored(bytes, dtype) => {
+                (TensorData::from_bytes_vec(bytes, shape, dtype), dtype)
+            }
         };
         Tensor::from_data(data, (&self.device, dtype))
     }
@@ -266,6 +275,12 @@ impl Weights {
             Some(_) => Precision::F32,
             None => self.precision,
         };
+        if layout == Layout::Stored
+            && rows_side_by_side(&self.device)
+            && let Some(numbers) = self.as_stored(name, shape, precision)?
+        {
+            return Ok(numbers);
+        }
         Ok(match precision {
             // Beside packed matrices all is `f32`.
             Precision::F32 | Precision::Int8 | Precision::Int4 => {
@@ -288,6 +303,29 @@ impl Weights {
                 half::bf16::from_f32,
             )?),
         })
+    }
+
+    /// A tensor's bytes as the files hold them, where that is the precision asked for: to convert 7 B numbers takes
+    /// half a minute.
+    fn as_stored(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        precision: Precision,
+    ) -> Result<Option<Numbers>, WeightsError> {
+        let Origin::Files { dir, shards } = &mut self.origin else {
+            return Ok(None);
+        };
+        let (shard, stored) = expected(shards, dir, name, shape)?;
+        let dtype = match (stored.dtype, precision) {
+            // Files are little-endian.
+            _ if cfg!(target_endian = "big") => return Ok(None),
+            (Dtype::F32, Precision::F32 | Precision::Int8 | Precision::Int4) => DType::F32,
+            (Dtype::F16, Precision::F16) => DType::F16,
+            (Dtype::BF16, Precision::Bf16) => DType::BF16,
+            _ => return Ok(None),
+        };
+        Ok(Some(Numbers::Stored(shard.bytes(&stored)?, dtype)))
     }
 
     /// Refuses a tensor that the files lack or hold in another shape, before there is room made for it: what
@@ -374,10 +412,20 @@ fn on_processor(device: &Device) -> bool {
 /// Whether weights in blocks of integers are multiplied there; never with gradients.
 fn takes_blocks(device: &Device) -> bool {
     #[cfg(feature = "gpu-kernels")]
-    if quantized::is_gpu(device) {
+    if crate::gpu::is_gpu(device) {
         return true;
     }
     on_processor(device)
+}
+
+/// Whether the matrices of linear maps lie there as in a checkpoint.
+fn rows_side_by_side(device: &Device) -> bool {
+    #[cfg(feature = "gpu-kernels")]
+    if crate::gpu::is_gpu(device) {
+        return !device.is_autodiff();
+    }
+    let _ = device;
+    false
 }
 
 /// How the weights of a linear map from `input` numbers start.
@@ -500,6 +548,8 @@ enum Numbers {
     F32(Vec<f32>),
     F16(Vec<half::f16>),
     Bf16(Vec<half::bf16>),
+    /// As a file holds them.
+    Stored(Vec<u8>, DType),
 }
 
 /// Box-Muller, from two uniform numbers.

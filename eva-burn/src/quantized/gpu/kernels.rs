@@ -11,13 +11,8 @@ use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use crate::gpu::steps::{ROWS, UNITS, add_up};
 use crate::quantized::{BLOCK, PAIR};
-
-/// Units that share the rows of a cube.
-const UNITS: usize = 64;
-
-/// Rows of a cube: a vector is read once for all of them.
-const ROWS: usize = 4;
 
 /// Numbers that are read at a time.
 const WIDTH: usize = 4;
@@ -35,6 +30,32 @@ pub(crate) trait BlockOps: Backend {
         x: FloatTensor<Self>,
         codes: IntTensor<Self>,
         scales: IntTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self>;
+
+    /// As [`multiply_blocks`](Self::multiply_blocks), plus other numbers.
+    ///
+    /// # Shapes
+    /// - more: `[rows]` (a bias), or `[vectors * rows]`
+    #[fusion(dtype = DType::F32, shape = Shape::from([x[0], *rows]))]
+    fn multiply_blocks_add(
+        x: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: IntTensor<Self>,
+        more: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self>;
+
+    /// `silu` of the products with one matrix times those with another of the same shape and bits.
+    #[fusion(dtype = DType::F32, shape = Shape::from([x[0], *rows]))]
+    fn multiply_blocks_gated(
+        x: FloatTensor<Self>,
+        gate_codes: IntTensor<Self>,
+        gate_scales: IntTensor<Self>,
+        up_codes: IntTensor<Self>,
+        up_scales: IntTensor<Self>,
         rows: usize,
         bits: usize,
     ) -> FloatTensor<Self>;
@@ -61,19 +82,44 @@ impl BlockOps for CubeBackend {
         rows: usize,
         bits: usize,
     ) -> FloatTensor<Self> {
+        product(x, codes, scales, None, rows, bits)
+    }
+
+    fn multiply_blocks_add(
+        x: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: IntTensor<Self>,
+        more: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        product(x, codes, scales, Some(more), rows, bits)
+    }
+
+    fn multiply_blocks_gated(
+        x: FloatTensor<Self>,
+        gate_codes: IntTensor<Self>,
+        gate_scales: IntTensor<Self>,
+        up_codes: IntTensor<Self>,
+        up_scales: IntTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
         let x = into_contiguous(x);
         let (vectors, columns) = (x.meta.shape()[0], x.meta.shape()[1]);
         let out = empty(&x, Shape::from([vectors, rows]));
         let units = vectors * rows.div_ceil(ROWS) * UNITS;
         let dim = CubeDim::new_1d(UNITS as u32);
-        multiply::launch(
+        multiply_gated::launch(
             &out.client,
             calculate_cube_count_elemwise(&out.client, units, dim),
             dim,
             WIDTH,
             x.into_buffer_arg(),
-            codes.into_buffer_arg(),
-            scales.into_buffer_arg(),
+            gate_codes.into_buffer_arg(),
+            gate_scales.into_buffer_arg(),
+            up_codes.into_buffer_arg(),
+            up_scales.into_buffer_arg(),
             out.clone().into_buffer_arg(),
             vectors,
             rows,
@@ -113,6 +159,42 @@ impl BlockOps for CubeBackend {
     }
 }
 
+fn product(
+    x: CubeTensor,
+    codes: CubeTensor,
+    scales: CubeTensor,
+    more: Option<CubeTensor>,
+    rows: usize,
+    bits: usize,
+) -> CubeTensor {
+    let x = into_contiguous(x);
+    let (vectors, columns) = (x.meta.shape()[0], x.meta.shape()[1]);
+    let out = empty(&x, Shape::from([vectors, rows]));
+    let units = vectors * rows.div_ceil(ROWS) * UNITS;
+    let dim = CubeDim::new_1d(UNITS as u32);
+    let add = more.is_some();
+    let more = into_contiguous(more.unwrap_or_else(|| x.clone()));
+    let count = more.meta.shape().num_elements();
+    multiply::launch(
+        &out.client,
+        calculate_cube_count_elemwise(&out.client, units, dim),
+        dim,
+        WIDTH,
+        x.into_buffer_arg(),
+        codes.into_buffer_arg(),
+        scales.into_buffer_arg(),
+        more.into_buffer_arg(),
+        out.clone().into_buffer_arg(),
+        vectors,
+        rows,
+        columns / PAIR,
+        count,
+        bits,
+        add,
+    );
+    out
+}
+
 fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());
     empty_device_contiguous_dtype(client, device, shape, DType::F32)
@@ -121,10 +203,56 @@ fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
 /// One cube makes [`ROWS`] numbers of one vector's product: its units each take some columns of all of
 /// them, and add up what they have.
 #[cube(launch)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's buffers and their sizes"
+)]
 fn multiply<N: Size>(
     x: &[Vector<f32, N>],
     codes: &[Vector<u32, N>],
     scales: &[u32],
+    more: &[f32],
+    out: &mut [f32],
+    vectors: usize,
+    rows: usize,
+    pairs: usize,
+    count: usize,
+    #[comptime] bits: usize,
+    #[comptime] add: bool,
+) {
+    let groups = rows.div_ceil(ROWS);
+    let vector = CUBE_POS / groups;
+    if vector >= vectors {
+        terminate!();
+    }
+    let first = CUBE_POS % groups * ROWS;
+    let unit = UNIT_POS as usize;
+
+    let sums = sums_of_rows::<N>(x, codes, scales, vector, first, rows, pairs, bits);
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS * ROWS));
+    add_up(&sums, &mut shared);
+    if unit < ROWS && first + unit < rows {
+        let place = vector * rows + first + unit;
+        let mut number = shared[unit];
+        if comptime!(add) {
+            number += more[place % count];
+        }
+        out[place] = number;
+    }
+}
+
+/// As [`multiply`], of two matrices: `silu` of the first one's products times the second one's.
+#[cube(launch)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's buffers and their sizes"
+)]
+fn multiply_gated<N: Size>(
+    x: &[Vector<f32, N>],
+    gate_codes: &[Vector<u32, N>],
+    gate_scales: &[u32],
+    up_codes: &[Vector<u32, N>],
+    up_scales: &[u32],
     out: &mut [f32],
     vectors: usize,
     rows: usize,
@@ -138,7 +266,34 @@ fn multiply<N: Size>(
     }
     let first = CUBE_POS % groups * ROWS;
     let unit = UNIT_POS as usize;
+    let gates = sums_of_rows::<N>(x, gate_codes, gate_scales, vector, first, rows, pairs, bits);
+    let ups = sums_of_rows::<N>(x, up_codes, up_scales, vector, first, rows, pairs, bits);
+    let mut shared_gates = Shared::<[f32]>::new_slice(comptime!(UNITS * ROWS));
+    let mut shared_ups = Shared::<[f32]>::new_slice(comptime!(UNITS * ROWS));
+    add_up(&gates, &mut shared_gates);
+    add_up(&ups, &mut shared_ups);
+    if unit < ROWS && first + unit < rows {
+        let gate = shared_gates[unit];
+        out[vector * rows + first + unit] = gate / (1.0 + (-gate).exp()) * shared_ups[unit];
+    }
+}
 
+/// A unit's share of a vector's products with [`ROWS`] rows.
+#[cube]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's buffers and their sizes"
+)]
+fn sums_of_rows<N: Size>(
+    x: &[Vector<f32, N>],
+    codes: &[Vector<u32, N>],
+    scales: &[u32],
+    vector: usize,
+    first: usize,
+    rows: usize,
+    pairs: usize,
+    #[comptime] bits: usize,
+) -> Array<f32> {
     let mut sums = Array::<f32>::new(ROWS);
     #[unroll]
     for row in 0..ROWS {
@@ -146,7 +301,7 @@ fn multiply<N: Size>(
     }
     let per_pair = comptime!(PAIR * bits / 32 / WIDTH);
     let steps = pairs * per_pair;
-    let mut step = unit;
+    let mut step = UNIT_POS as usize;
     while step < steps {
         let pair = step / per_pair;
         let in_pair = step % per_pair;
@@ -188,28 +343,7 @@ fn multiply<N: Size>(
         }
         step += UNITS;
     }
-
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS * ROWS));
-    #[unroll]
-    for row in 0..ROWS {
-        shared[unit * ROWS + row] = sums[row];
-    }
-    #[unroll]
-    for level in 0..UNITS.ilog2() {
-        sync_cube();
-        let active = comptime!(UNITS >> (level + 1));
-        if unit < active {
-            #[unroll]
-            for row in 0..ROWS {
-                let other = shared[(unit + active) * ROWS + row];
-                shared[unit * ROWS + row] += other;
-            }
-        }
-    }
-    sync_cube();
-    if unit < ROWS && first + unit < rows {
-        out[vector * rows + first + unit] = shared[unit];
-    }
+    sums
 }
 
 /// One unit writes out what four words hold, of which there are `in_row`.

@@ -6,22 +6,14 @@
 
 mod kernels;
 
-use burn::backend::{Dispatch, DispatchDevice};
+use burn::backend::Dispatch;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::matrix::{Bits, QuantizedMatrix};
 use super::{GPU_TILE_BYTES, PAIR};
+use crate::gpu::FEW;
 use kernels::BlockOps as _;
-
-/// Up to this many vectors the integers are multiplied as they are: each vector reads them once more,
-/// where writing them out moves some eight bytes for each.
-const FEW: usize = 8;
-
-/// Whether a device is one that the kernels are written for.
-pub(crate) fn is_gpu(device: &Device) -> bool {
-    matches!(device.as_dispatch(), DispatchDevice::Cube(_))
-}
 
 /// A linear layer whose matrix lies on the GPU.
 #[derive(Module, Debug)]
@@ -79,37 +71,100 @@ impl GpuLinear {
         let mut shape = x.dims();
         assert_eq!(shape[D - 1], self.columns, "numbers of a vector");
         let vectors = shape.iter().product::<usize>() / self.columns.max(1);
-        let x = x.reshape([vectors, self.columns]);
-        let product = if vectors <= FEW {
-            self.multiply(x)
-        } else {
-            self.multiply_many(&x, GPU_TILE_BYTES)
-        };
         shape[D - 1] = self.rows;
-        let product = product.reshape(shape);
-        match &self.bias {
-            Some(bias) => product + bias.val().unsqueeze(),
+        let x = x.reshape([vectors, self.columns]);
+        let bias = self.bias.as_ref().map(Param::val);
+        if vectors <= FEW {
+            return self.multiply(x, bias).reshape(shape);
+        }
+        let product = self.multiply_many(&x, GPU_TILE_BYTES).reshape(shape);
+        match bias {
+            Some(bias) => product + bias.unsqueeze(),
             None => product,
         }
     }
 
-    fn multiply(&self, x: Tensor<2>) -> Tensor<2> {
-        // Weights are padded with zeros to whole pairs of blocks.
+    /// What it makes of few vectors, added to `to`; `None` where there are more of them, or there is a bias.
+    ///
+    /// # Shapes
+    /// - x: `[.., columns]`
+    /// - to: `[.., rows]`, returned alike
+    pub(crate) fn add_to<const D: usize>(
+        &self,
+        to: &Tensor<D>,
+        x: &Tensor<D>,
+    ) -> Option<Tensor<D>> {
+        let shape = to.dims();
+        let vectors = shape[..D - 1].iter().product::<usize>();
+        if vectors > FEW || self.bias.is_some() {
+            return None;
+        }
+        let x = x.clone().reshape([vectors, self.columns]);
+        let to = to.clone().reshape([vectors * self.rows]);
+        Some(self.multiply(x, Some(to)).reshape(shape))
+    }
+
+    /// `silu(gate(x)) * up(x)` of few vectors; `None` where there are more of them, or there is a bias.
+    ///
+    /// # Shapes
+    /// - x: `[.., columns]`
+    /// - returned: `[.., rows]`
+    pub(crate) fn gated<const D: usize>(
+        gate: &Self,
+        up: &Self,
+        x: &Tensor<D>,
+    ) -> Option<Tensor<D>> {
+        let mut shape = x.dims();
+        let vectors = shape[..D - 1].iter().product::<usize>();
+        let alike = |layer: &Self| (layer.rows, layer.columns, layer.bits);
+        let biased = gate.bias.is_some() || up.bias.is_some();
+        if vectors > FEW || biased || alike(gate) != alike(up) {
+            return None;
+        }
+        shape[D - 1] = gate.rows;
+        let x = gate.padded(x.clone().reshape([vectors, gate.columns]));
+        let codes_and_scales = |layer: &Self| {
+            let (codes, scales) = (layer.codes.clone(), layer.scales.clone());
+            (codes.into_dispatch(), scales.into_dispatch())
+        };
+        let (gate_codes, gate_scales) = codes_and_scales(gate);
+        let (up_codes, up_scales) = codes_and_scales(up);
+        let gated = Tensor::<2>::from_dispatch(Dispatch::multiply_blocks_gated(
+            x.into_dispatch(),
+            gate_codes,
+            gate_scales,
+            up_codes,
+            up_scales,
+            gate.rows,
+            gate.bits.number(),
+        ));
+        Some(gated.reshape(shape))
+    }
+
+    /// Vectors with zeros after them, as the weights have: whole pairs of blocks.
+    fn padded(&self, x: Tensor<2>) -> Tensor<2> {
         let [vectors, columns] = x.dims();
-        let x = match columns.next_multiple_of(PAIR) - columns {
+        match columns.next_multiple_of(PAIR) - columns {
             0 => x,
             missing => {
                 let zeros = Tensor::zeros([vectors, missing], &x.device());
                 Tensor::cat(vec![x, zeros], 1)
             }
-        };
-        Tensor::from_dispatch(Dispatch::multiply_blocks(
-            x.into_dispatch(),
-            self.codes.clone().into_dispatch(),
-            self.scales.clone().into_dispatch(),
-            self.rows,
-            self.bits.number(),
-        ))
+        }
+    }
+
+    /// Products of few vectors, plus other numbers where there are some: as many as rows, or as products.
+    fn multiply(&self, x: Tensor<2>, more: Option<Tensor<1>>) -> Tensor<2> {
+        let x = self.padded(x).into_dispatch();
+        let (codes, scales) = (self.codes.clone(), self.scales.clone());
+        let (codes, scales) = (codes.into_dispatch(), scales.into_dispatch());
+        let (rows, bits) = (self.rows, self.bits.number());
+        Tensor::from_dispatch(match more {
+            Some(more) => {
+                Dispatch::multiply_blocks_add(x, codes, scales, more.into_dispatch(), rows, bits)
+            }
+            None => Dispatch::multiply_blocks(x, codes, scales, rows, bits),
+        })
     }
 
     /// With the weights written out as floats, so many bytes of them at a time.
@@ -151,29 +206,10 @@ impl GpuLinear {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::device::DeviceChoice;
-    use burn::tensor::Distribution;
-
-    /// As in the tests of whole models: `EVA_DEVICE`, or what is compiled in.
-    fn gpu() -> Device {
-        let choice = match std::env::var("EVA_DEVICE") {
-            Ok(name) => name.parse().unwrap(),
-            Err(_) if cfg!(feature = "wgpu") => DeviceChoice::Wgpu,
-            Err(_) => DeviceChoice::Cuda(0),
-        };
-        choice.open().unwrap()
-    }
+    use crate::gpu::tests::{EXACT, burns_product, gpu, normal, to};
 
     fn numbers(x: Tensor<2>) -> Vec<f32> {
         x.try_into_vec_as().unwrap()
-    }
-
-    fn normal(shape: [usize; 2]) -> Tensor<2> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
-    }
-
-    fn to(device: &Device, x: Tensor<2>) -> Tensor<2> {
-        Tensor::from_data(x.into_data(), device)
     }
 
     /// Random weights on the GPU, and as the processor writes them out.
@@ -185,11 +221,11 @@ mod tests {
         (GpuLinear::new(matrix, None, gpu), plain)
     }
 
-    fn assert_close(found: &[f32], expected: &[f32], of: &str) {
+    fn assert_close(room: f32, found: &[f32], expected: &[f32], of: &str) {
         assert_eq!(found.len(), expected.len());
         let size = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
         for (a, b) in found.iter().zip(expected) {
-            assert!((a - b).abs() <= 1e-5 * size, "{of}: {a} for {b}");
+            assert!((a - b).abs() <= room * size, "{of}: {a} for {b}");
         }
     }
 
@@ -201,7 +237,7 @@ mod tests {
                 let (mut layer, plain) = random(bits, rows, columns, &gpu);
                 let name = format!("{} {rows} x {columns}", bits.name());
                 let bias = normal([1, rows]);
-                let on_gpu = to(&gpu, bias.clone()).squeeze_dim::<1>(0);
+                let on_gpu = to(&gpu, &bias).squeeze_dim::<1>(0);
                 layer.bias = Some(Param::from_tensor(on_gpu));
 
                 let order = [rows as i32 - 1, 0];
@@ -214,12 +250,54 @@ mod tests {
                 for vectors in [1, 3, FEW, FEW + 1] {
                     let x = normal([vectors, columns]);
                     let expected = x.clone().matmul(weights.clone()) + bias.clone();
-                    let found = layer.forward(to(&gpu, x).unsqueeze::<3>());
+                    let found = layer.forward(to(&gpu, &x).unsqueeze::<3>());
                     let found = numbers(found.squeeze_dim::<2>(0));
-                    assert_close(&found, &numbers(expected), &name);
+                    let room = if vectors <= FEW {
+                        EXACT
+                    } else {
+                        burns_product()
+                    };
+                    assert_close(room, &found, &numbers(expected), &name);
                 }
             }
         }
+    }
+
+    #[test]
+    fn products_of_few_vectors_are_added_to_what_is_there() {
+        let gpu = gpu();
+        let (mut layer, plain) = random(Bits::Eight, 70, 200, &gpu);
+        let (x, there) = (normal([2, 200]), normal([2, 70]));
+        let weights = Tensor::<2>::from_data(TensorData::new(plain, [70, 200]), &x.device());
+        let expected = numbers(there.clone() + x.clone().matmul(weights.transpose()));
+        let sum = layer.add_to(&to(&gpu, &there), &to(&gpu, &x)).unwrap();
+        assert_close(EXACT, &numbers(sum), &expected, "sum");
+        let many = |columns| Tensor::<2>::zeros([FEW + 1, columns], &gpu);
+        assert!(layer.add_to(&many(70), &many(200)).is_none());
+        assert!(GpuLinear::gated(&layer, &layer, &many(200)).is_none());
+        layer.bias = Some(Param::from_tensor(Tensor::zeros([70], &gpu)));
+        let (to, x) = (to(&gpu, &there), to(&gpu, &x));
+        assert!(layer.add_to(&to, &x).is_none());
+    }
+
+    #[test]
+    fn one_matrix_gates_another() {
+        let gpu = gpu();
+        for bits in [Bits::Eight, Bits::Four] {
+            let layers = [(); 2].map(|()| random(bits, 70, 200, &gpu));
+            let x = normal([3, 200]);
+            let [gate, up] = layers.each_ref().map(|(_, plain)| {
+                let weights = TensorData::new(plain.clone(), [70, 200]);
+                let weights = Tensor::<2>::from_data(weights, &x.device());
+                x.clone().matmul(weights.transpose())
+            });
+            let expected = numbers(burn::tensor::activation::silu(gate) * up);
+            let [(gate, _), (up, _)] = &layers;
+            let gated = GpuLinear::gated(gate, up, &to(&gpu, &x)).unwrap();
+            assert_close(EXACT, &numbers(gated), &expected, bits.name());
+        }
+        let [(one, _), (other, _)] = [70, 71].map(|rows| random(Bits::Four, rows, 200, &gpu));
+        assert!(GpuLinear::gated(&one, &other, &to(&gpu, &normal([1, 200]))).is_none());
     }
 
     #[test]
@@ -231,8 +309,8 @@ mod tests {
         let expected = numbers(x.clone().matmul(weights.transpose()));
         // All; some rows and a rest; a row at least.
         for tile in [GPU_TILE_BYTES, 4 * 192 * 24, 1] {
-            let found = numbers(layer.multiply_many(&to(&gpu, x.clone()), tile));
-            assert_close(&found, &expected, &format!("{tile} bytes"));
+            let found = numbers(layer.multiply_many(&to(&gpu, &x), tile));
+            assert_close(burns_product(), &found, &expected, &format!("{tile} bytes"));
         }
     }
 
@@ -243,6 +321,11 @@ mod tests {
         let x = normal([FEW, 64]);
         let weights = Tensor::<2>::from_data(TensorData::new(plain, [40_000, 64]), &x.device());
         let expected = numbers(x.clone().matmul(weights.transpose()));
-        assert_close(&numbers(layer.forward(to(&gpu, x))), &expected, "products");
+        assert_close(
+            EXACT,
+            &numbers(layer.forward(to(&gpu, &x))),
+            &expected,
+            "products",
+        );
     }
 }

@@ -1,0 +1,337 @@
+//! The steps of a token on a GPU, for inference: a few kernels of our own for a layer.
+//!
+//! A GPU takes a small kernel in less time than it takes to ask for it, and a layer was some fifty of Burn's.
+//! Here it is about a dozen: normalisation, products with their bias, gate or residual
+//! ([`steps`]), and attention straight from the KV cache ([`attention`]). With gradients, for long prompts'
+//! products, and on every other device, Burn's own operations are used.
+
+mod attention;
+pub(crate) mod steps;
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::{DType, Device, Shape, Tensor};
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+pub(crate) use attention::{append, attend, fits};
+use steps::StepOps as _;
+
+/// Numbers that are read at a time.
+const WIDTH: usize = 4;
+
+/// Up to this many vectors a matrix is multiplied as in decoding, where each vector reads all of it.
+pub(crate) const FEW: usize = 8;
+
+/// Whether a device is one that the kernels are written for.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    matches!(device.as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// Has compiled kernels kept on disk for the next process, unless the program has set up CubeCL by itself before: a
+/// GPU's driver takes most of a second for each, and a prompt needs a hundred.
+#[cfg(feature = "kernel-cache")]
+pub(crate) fn keep_kernels() {
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    CubeClRuntimeConfig::try_set(config);
+}
+
+/// Whether a tensor's steps are taken here.
+pub(crate) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
+    !x.is_autodiff() && is_gpu(&x.device())
+}
+
+/// Whether a tensor is on a GPU, without gradients, and few vectors.
+pub(crate) fn few<const D: usize>(x: &Tensor<D>) -> bool {
+    let shape = x.dims();
+    shape[..D - 1].iter().product::<usize>() <= FEW && applies(x)
+}
+
+/// Root-mean-square normalisation.
+///
+/// # Shapes
+/// - x: `[.., columns]`, returned alike
+pub(crate) fn normed<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let shape = x.dims();
+    let normed = Dispatch::normalise(vectors(x).into_dispatch(), weight.into_dispatch(), epsilon);
+    Tensor::<2>::from_dispatch(normed).reshape(shape)
+}
+
+/// Products of few vectors with a matrix, plus other numbers where there are some.
+///
+/// # Shapes
+/// - x: `[.., columns]`
+/// - matrix: `[columns, rows]`
+/// - more: as many numbers as there are rows, or as are returned
+/// - returned: `[.., rows]`
+pub(crate) fn product<const D: usize>(
+    x: Tensor<D>,
+    matrix: Tensor<2>,
+    more: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let mut shape = x.dims();
+    shape[D - 1] = matrix.dims()[1];
+    let (x, matrix) = (vectors(x).into_dispatch(), matrix.into_dispatch());
+    let product = match more {
+        Some(more) => Dispatch::multiply_dense_add(x, matrix, more.into_dispatch()),
+        None => Dispatch::multiply_dense(x, matrix),
+    };
+    Tensor::<2>::from_dispatch(product).reshape(shape)
+}
+
+/// `silu(x * gate) * (x * up)`, number by number, for few vectors.
+///
+/// # Shapes
+/// - x: `[.., columns]`
+/// - gate, up: `[columns, rows]`
+/// - returned: `[.., rows]`
+pub(crate) fn gated<const D: usize>(x: Tensor<D>, gate: Tensor<2>, up: Tensor<2>) -> Tensor<D> {
+    let mut shape = x.dims();
+    shape[D - 1] = gate.dims()[1];
+    let gated = Dispatch::multiply_dense_gated(
+        vectors(x).into_dispatch(),
+        gate.into_dispatch(),
+        up.into_dispatch(),
+    );
+    Tensor::<2>::from_dispatch(gated).reshape(shape)
+}
+
+fn vectors<const D: usize>(x: Tensor<D>) -> Tensor<2> {
+    let shape = x.dims();
+    let columns = shape[D - 1];
+    x.reshape([shape[..D - 1].iter().product::<usize>(), columns])
+}
+
+/// The most numbers, up to [`WIDTH`], that divide all of these.
+fn vector_size(counts: &[usize]) -> usize {
+    let divides = |width: &usize| counts.iter().all(|count| count.is_multiple_of(*width));
+    [WIDTH, 2].into_iter().find(divides).unwrap_or(1)
+}
+
+/// CubeCL's name of a type.
+fn element(dtype: DType) -> ElemType {
+    ElemType::Float(match dtype {
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        _ => FloatKind::F32,
+    })
+}
+
+fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    empty_device_contiguous_dtype(client, device, shape, dtype)
+}
+
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::attention::{Reach, attend_padded};
+    use crate::device::DeviceChoice;
+    use burn::tensor::activation::silu;
+    use burn::tensor::{Bool, Distribution, Int, TensorData};
+
+    /// As in the tests of whole models: `EVA_DEVICE`, or what is compiled in.
+    pub(crate) fn gpu() -> Device {
+        let choice = match std::env::var("EVA_DEVICE") {
+            Ok(name) => name.parse().unwrap(),
+            Err(_) if cfg!(feature = "wgpu") => DeviceChoice::Wgpu,
+            Err(_) => DeviceChoice::Cuda(0),
+        };
+        choice.open().unwrap()
+    }
+
+    pub(crate) fn normal<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+    }
+
+    pub(crate) fn to<const D: usize>(device: &Device, x: &Tensor<D>) -> Tensor<D> {
+        Tensor::from_data(x.to_data(), device)
+    }
+
+    fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+        x.try_into_vec_as().unwrap()
+    }
+
+    /// What our own kernels may be off by, of the largest number.
+    pub(crate) const EXACT: f32 = 1e-5;
+
+    /// What Burn's products may be off by: on CUDA they round what they multiply to 10 bits (TF32).
+    pub(crate) fn burns_product() -> f32 {
+        let cuda = std::env::var("EVA_DEVICE").is_ok_and(|name| name.starts_with("cuda"));
+        if cuda { 2e-3 } else { EXACT }
+    }
+
+    #[track_caller]
+    fn assert_close<const D: usize>(found: Tensor<D>, expected: Tensor<D>) {
+        assert_within(EXACT, found, expected);
+    }
+
+    #[track_caller]
+    fn assert_within<const D: usize>(room: f32, found: Tensor<D>, expected: Tensor<D>) {
+        assert_eq!(found.dims(), expected.dims());
+        let (found, expected) = (numbers(found), numbers(expected));
+        let size = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() <= room * size, "{a} for {b}");
+        }
+    }
+
+    #[test]
+    fn normalisation_is_that_of_the_processor() {
+        let gpu = gpu();
+        for (rows, width) in [(1, 896), (7, 2100), (300, 63), (3, 2)] {
+            let (x, weight) = (normal([rows, width]), normal([width]));
+            let scale = (x.clone().square().mean_dim(1) + 1e-6).sqrt().recip();
+            let expected = x.clone() * scale * weight.clone().unsqueeze();
+            assert_close(normed(to(&gpu, &x), to(&gpu, &weight), 1e-6), expected);
+        }
+    }
+
+    #[test]
+    fn products_are_those_of_the_processor_however_the_matrix_lies() {
+        let gpu = gpu();
+        // Rows in whole groups and not; numbers that are read four at a time, and that are not.
+        for (rows, columns) in [(1, 4), (64, 64), (70, 200), (5, 33), (300, 1088)] {
+            for count in [1, 3, FEW] {
+                let x = normal([1, count, columns]);
+                let [matrix, other] = [(); 2].map(|()| normal([rows, columns]));
+                let (bias, rest) = (normal([rows]), normal([count * rows]));
+                let (expected, up) = (
+                    x.clone().matmul(matrix.clone().transpose().unsqueeze()),
+                    x.clone().matmul(other.clone().transpose().unsqueeze()),
+                );
+                let on_gpu = to(&gpu, &x);
+                let sides = |x: &Tensor<2>| to(&gpu, x).transpose();
+                let apart = |x: &Tensor<2>| to(&gpu, &x.clone().transpose());
+                // Rows whose numbers lie side by side are our kernel's, if they are read four at a time.
+                let ours = if columns % WIDTH == 0 {
+                    EXACT
+                } else {
+                    burns_product()
+                };
+                for (room, [matrix, other]) in [
+                    (ours, [sides(&matrix), sides(&other)]),
+                    (burns_product(), [apart(&matrix), apart(&other)]),
+                ] {
+                    let product =
+                        |more: Option<Tensor<1>>| product(on_gpu.clone(), matrix.clone(), more);
+                    assert_within(room, product(None), expected.clone());
+                    assert_within(
+                        room,
+                        product(Some(to(&gpu, &bias))),
+                        expected.clone() + bias.clone().unsqueeze(),
+                    );
+                    assert_within(
+                        room,
+                        product(Some(to(&gpu, &rest))),
+                        expected.clone() + rest.clone().reshape([1, count, rows]),
+                    );
+                    assert_within(
+                        room,
+                        gated(on_gpu.clone(), matrix.clone(), other),
+                        silu(expected.clone()) * up.clone(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Query, key or value heads: a token's, and as [`attend_padded`] has them.
+    fn heads(x: &Tensor<3>, heads: usize) -> Tensor<4> {
+        let [sequences, _, numbers] = x.dims();
+        x.clone().reshape([sequences, heads, 1, numbers / heads])
+    }
+
+    #[test]
+    fn attention_from_the_cache_is_that_of_the_processor() {
+        let gpu = gpu();
+        // (query heads, key heads, head width), then sequences with the tokens before their first, and the
+        // tokens that are there already: less than a part of the keys, whole parts, and more.
+        for (all, kv, width) in [(4, 2, 16), (7, 1, 64), (2, 2, 128), (6, 3, 40)] {
+            assert!(fits(all / kv, width));
+            for (starts, len) in [
+                (vec![0], 0),
+                (vec![0], 127),
+                (vec![0, 5, 300], 300),
+                (vec![2, 0], 128),
+            ] {
+                let count = starts.len();
+                let capacity = len + 3;
+                let [keys, values] = [(); 2].map(|()| normal([count, kv, capacity, width]));
+                let query = normal([count, 1, all * width]);
+                let [new_keys, new_values] = [(); 2].map(|()| normal([count, 1, kv * width]));
+                let angles = normal([count, 1, 1, width / 2]);
+                let (cos, sin) = (angles.clone().cos(), angles.sin());
+
+                let rotated = |x: Tensor<4>| {
+                    let half = width / 2;
+                    let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+                    Tensor::cat(
+                        vec![
+                            a.clone() * cos.clone() - b.clone() * sin.clone(),
+                            b * cos.clone() + a * sin.clone(),
+                        ],
+                        3,
+                    )
+                };
+                let place = |kept: &Tensor<4>, new: Tensor<4>| {
+                    let range = [0..count, 0..kv, len..len + 1, 0..width];
+                    kept.clone().slice_assign(range, new)
+                };
+                let all_keys = place(&keys, rotated(heads(&new_keys, kv)));
+                let all_values = place(&values, heads(&new_values, kv));
+                let padding: Vec<bool> = starts
+                    .iter()
+                    .flat_map(|start| (0..=len).map(move |key| key < *start))
+                    .collect();
+                let padding = TensorData::new(padding, [count, 1, 1, len + 1]);
+                let expected = attend_padded(
+                    rotated(heads(&query, all)),
+                    all_keys.clone().narrow(2, 0, len + 1),
+                    all_values.clone().narrow(2, 0, len + 1),
+                    Reach::Causal,
+                    Some(Tensor::<4, Bool>::from_data(padding, &Device::flex())),
+                );
+
+                let rotary = (to(&gpu, &cos), to(&gpu, &sin));
+                let kept = append(
+                    (to(&gpu, &keys), to(&gpu, &values)),
+                    (to(&gpu, &new_keys), to(&gpu, &new_values)),
+                    rotary.clone(),
+                    len,
+                );
+                assert_close(kept.0.clone(), all_keys);
+                assert_close(kept.1.clone(), all_values);
+                let starts: Vec<i32> = starts.iter().map(|start| *start as i32).collect();
+                let starts = TensorData::new(starts, [count]);
+                let starts = Tensor::<1, Int>::from_data(starts, (&gpu, DType::I32));
+                let mixed = attend(to(&gpu, &query), kept, rotary, starts, len + 1);
+                assert_close(mixed, expected.reshape([count, 1, all * width]));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_held_elsewhere_is_not_appended_to() {
+        let gpu = gpu();
+        let (keys, new) = (normal([1, 1, 2, 16]), normal([1, 1, 16]));
+        let on_gpu = to(&gpu, &keys);
+        let angles = Tensor::zeros([1, 1, 1, 8], &gpu);
+        let _ = append(
+            (on_gpu.clone(), on_gpu.clone()),
+            (to(&gpu, &new), to(&gpu, &new)),
+            (angles.clone(), angles),
+            0,
+        );
+        assert_close(on_gpu, keys);
+    }
+
+    #[test]
+    fn heads_that_need_more_shared_memory_than_there_is_are_left_to_burn() {
+        assert!(fits(7, 128) && fits(8, 128));
+        assert!(!fits(16, 128) && !fits(1, 20) && !fits(1, 1024));
+    }
+}
