@@ -15,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 devices=("${@:-cuda}")
-features=$(printf '%s\n' "${devices[@]%%:*}" kernel-cache | sort -u | paste -sd,)
+features=$(printf '%s\n' "${devices[@]%%:*}" kernel-cache | sort -u | paste -sd,) # that does nothing for wgpu and metal
 
 cargo test --release --locked -p eva-burn --features "$features" --lib --test parity --test shapes \
   --test quantized --no-run
@@ -48,7 +48,7 @@ for device in "${devices[@]}"; do
   {
     echo parity parity on_the_gpu
     echo batch shapes a_batch_matches_on_the_gpu
-    echo kernels lib quantized::gpu
+    echo kernels lib gpu::tests
     echo blocks quantized on_the_gpu
     for shape in eva-burn/tests/fixtures/shapes/*/; do
       echo "$(basename "$shape") shapes shapes_match_on_the_gpu"

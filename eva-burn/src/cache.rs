@@ -45,7 +45,9 @@ pub(crate) struct KvCache {
     len: usize,
     /// For each sequence the columns before its first token.
     starts: Vec<usize>,
-    /// `[sequences, 1, 1, columns]`, true before a sequence's first token; for the next append.
+    /// Columns in use after the next append.
+    reserved: usize,
+    /// `[sequences, 1, 1, reserved]`, true before a sequence's first token, once a layer has asked for it.
     padding: Option<Tensor<4, Bool>>,
     /// `starts`, once the device has asked for them.
     #[cfg(feature = "gpu-kernels")]
@@ -80,6 +82,7 @@ impl KvCache {
             layers,
             len: 0,
             starts: vec![0],
+            reserved: 0,
             padding: None,
             #[cfg(feature = "gpu-kernels")]
             starts_on_gpu: None,
@@ -125,11 +128,15 @@ impl KvCache {
                 tensor.inplace(|old| copied(&old, 0..sequences, 0..len, wider));
             }
         }
-        self.padding = self.mask(needed);
+        self.reserved = needed;
+        self.padding = None;
     }
 
     /// What must not be attended to once as many tokens were appended as room was last made for.
-    pub(crate) fn padding(&self) -> Option<Tensor<4, Bool>> {
+    pub(crate) fn padding(&mut self) -> Option<Tensor<4, Bool>> {
+        if self.padding.is_none() {
+            self.padding = self.mask(self.reserved);
+        }
         self.padding.clone()
     }
 
@@ -270,6 +277,7 @@ impl KvCache {
             layers,
             len,
             starts: vec![0],
+            reserved: 0,
             padding: None,
             #[cfg(feature = "gpu-kernels")]
             starts_on_gpu: None,
@@ -309,6 +317,7 @@ impl KvCache {
             layers,
             len,
             starts: lens.iter().map(|own| len - own).collect(),
+            reserved: 0,
             padding: None,
             #[cfg(feature = "gpu-kernels")]
             starts_on_gpu: None,
@@ -362,6 +371,7 @@ impl KvCache {
             layers,
             len: len - first,
             starts: stay.iter().map(|row| self.starts[*row] - first).collect(),
+            reserved: 0,
             padding: None,
             #[cfg(feature = "gpu-kernels")]
             starts_on_gpu: None,

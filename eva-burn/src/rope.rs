@@ -3,7 +3,7 @@
 //! Angles are computed on the host (a few thousand numbers) and handed over as cosine and sine
 //! tables; the checkpoint rotates halves, not interleaved pairs.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::config::{TextConfig, VisionConfig};
 use crate::cpu;
@@ -22,7 +22,7 @@ impl Rotary {
     fn new(angles: &[f32], shape: [usize; 4], device: &Device) -> Self {
         let table = |f: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().map(|angle| f(*angle)).collect();
-            Tensor::from_data(TensorData::new(values, shape), device)
+            Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
         };
         Self {
             cos: table(f32::cos),

@@ -47,6 +47,15 @@ pub(crate) fn append<const D: usize>(
     (cos, sin): (Tensor<4>, Tensor<4>),
     place: usize,
 ) -> (Tensor<4>, Tensor<4>) {
+    let [sequences, kv_heads, capacity, width] = keys.dims();
+    assert!(place < capacity, "no room was made for the token");
+    let count = |x: &[usize]| x.iter().product::<usize>();
+    assert_eq!(
+        count(&new_keys.dims()),
+        sequences * kv_heads * width,
+        "a token's keys"
+    );
+    assert_eq!(count(&cos.dims()), sequences * width / 2, "angles");
     let (keys, values) = Dispatch::append_token(
         keys.into_dispatch(),
         values.into_dispatch(),
@@ -73,6 +82,14 @@ pub(crate) fn attend<const D: usize>(
     starts: Tensor<1, Int>,
     len: usize,
 ) -> Tensor<D> {
+    let [sequences, _, capacity, width] = keys.dims();
+    assert!(len <= capacity, "more keys than there are");
+    assert_eq!(starts.dims(), [sequences], "a start for each sequence");
+    let numbers = query.dims().iter().product::<usize>();
+    assert!(
+        numbers.is_multiple_of((sequences * width).max(1)),
+        "whole heads"
+    );
     Tensor::from_dispatch(Dispatch::attend_token(
         query.into_dispatch(),
         keys.into_dispatch(),
