@@ -62,8 +62,9 @@ for device in "${devices[@]}"; do
   for precision in f32 bf16 f16 int8 int4; do
     echo "== $device: speed in $precision"
     # Once to compile what this precision needs, then to measure.
-    bench --model "$model" --device "$device" --precision "$precision" --repeats 1 --tokens 4 &&
-      bench --model "$model" --device "$device" --precision "$precision" ||
+    speed=(--model "$model" --device "$device" --precision "$precision")
+    if ! { bench "${speed[@]}" --repeats 1 --tokens 4 && bench "${speed[@]}"; }; then
       echo "gpu: $device does not run $precision" >&2
+    fi
   done
 done

@@ -1,7 +1,7 @@
 //! The steps of a token on a GPU, for inference: a few kernels of our own for a layer.
 //!
-//! A GPU takes a small kernel in less time than it takes to ask for it, and a layer was some seventeen of Burn's, most of
-//! them put together anew for each token. Here it is eleven: normalisation, products with their bias, gate or residual
+//! A GPU takes a small kernel in less time than it takes to ask for it, and a layer was over twenty of
+//! Burn's. Here it is eleven: normalisation, products with their bias, gate or residual
 //! ([`steps`]), and attention straight from the KV cache ([`attention`]). With gradients, for long prompts'
 //! products, and on every other device, Burn's own operations are used.
 
