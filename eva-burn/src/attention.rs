@@ -83,7 +83,7 @@ pub(crate) fn attend_padded(
                 values.clone().narrow(2, 0, seen),
             )
         };
-        let scores = part.matmul(k.swap_dims(2, 3));
+        let scores = cpu::matmul(part, k.swap_dims(2, 3));
         let weights = if on_cpu {
             let seen = cpu::Seen {
                 starts: &starts,
@@ -94,7 +94,7 @@ pub(crate) fn attend_padded(
         } else {
             shares(scores, reach, count, padding.as_ref())
         };
-        let mixed = weights.matmul(v);
+        let mixed = cpu::matmul(weights, v);
         blocks.push(mixed.reshape([batch, heads, count, width]));
     }
     if blocks.len() == 1 {

@@ -174,8 +174,10 @@ impl Context {
         config: &ModelConfig,
         device: &Device,
     ) -> Option<Tensor<2>> {
-        let hidden = self.read_all(model, tokens, pictures, config, device)?;
-        Some(scores(model, hidden))
+        model.reading(tokens.len(), || {
+            let hidden = self.read_all(model, tokens, pictures, config, device)?;
+            Some(scores(model, hidden))
+        })
     }
 
     /// As [`read`](Self::read), with the final hidden states of all new tokens.

@@ -52,6 +52,10 @@ impl Joined {
         if tokens.is_empty() || tokens.len() != self.contexts.len() {
             return None;
         }
+        Some(model.reading(tokens.len(), || self.read_each(model, tokens, config)))
+    }
+
+    fn read_each(&mut self, model: &Qwen25Vl, tokens: &[u32], config: &ModelConfig) -> Tensor<2> {
         let rows: Vec<&[u32]> = tokens.chunks(1).collect();
         let places: Vec<[Position; 1]> = self
             .contexts
@@ -65,7 +69,7 @@ impl Joined {
         for (context, token) in self.contexts.iter_mut().zip(tokens) {
             context.push(*token);
         }
-        Some(scores(model, hidden))
+        scores(model, hidden)
     }
 
     /// Takes some contexts out, given by their places, and leaves the others; both stay in order.

@@ -44,6 +44,11 @@ impl RmsNorm {
         self.weight.val().device()
     }
 
+    /// Numbers of a vector.
+    pub(crate) fn width(&self) -> usize {
+        self.weight.val().dims()[0]
+    }
+
     /// The type of its weights.
     pub(crate) fn dtype(&self) -> DType {
         self.weight.val().dtype()

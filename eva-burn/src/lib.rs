@@ -6,8 +6,10 @@
 //! - [`quantized`] keeps weights in 8 or 4 bits, and writes a model directory that way.
 //! - [`memory`] says how much of it a model needs, before anything is loaded.
 //! - [`train`] turns conversations into batches and fits a model to them.
-#![forbid(unsafe_code)]
+// But in `cpu::matmul` and in the kernels of f16.
+#![deny(unsafe_code)]
 
+mod ahead;
 mod attention;
 pub mod bundled;
 mod cache;

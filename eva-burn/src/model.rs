@@ -9,10 +9,15 @@ use crate::cache::KvCache;
 use crate::config::ModelConfig;
 use crate::input::Patches;
 use crate::projection::{Embedding, Projection};
+use crate::quantized::FEW;
 use crate::rope::{Position, text_rotary};
 use crate::text::TextModel;
+use crate::threads::awake;
 use crate::vision::VisionTower;
 use crate::weights::{Precision, Weights, WeightsError};
+
+/// The hidden size from which several threads share a product of one token.
+const WIDE: usize = 512;
 
 /// Qwen2.5-VL; the module paths are the checkpoint's names.
 #[derive(Module, Debug)]
@@ -83,6 +88,16 @@ impl Qwen25Vl {
             DType::F16 => Precision::F16,
             DType::BF16 => Precision::Bf16,
             _ => Precision::F32,
+        }
+    }
+
+    /// Reads `tokens` tokens, by `read`. Few of them a large model on the CPU reads with threads kept [`awake`].
+    pub(crate) fn reading<R: Send>(&self, tokens: usize, read: impl FnOnce() -> R + Send) -> R {
+        let on_cpu = self.device() == Device::flex();
+        if on_cpu && tokens <= FEW && self.model.norm.width() >= WIDE {
+            awake(read)
+        } else {
+            read()
         }
     }
 

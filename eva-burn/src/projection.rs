@@ -2,7 +2,6 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::cpu;
@@ -43,12 +42,14 @@ impl Projection {
                 let bias = layer.bias.as_ref().map(|bias| bias.val());
                 gpu::product(x, layer.weight.val(), bias)
             }
-            Self::Dense(layer) => match &layer.bias {
-                Some(bias) if cpu::applies(&x) => {
-                    cpu::biased(linear(x, layer.weight.val(), None), bias.val())
+            Self::Dense(layer) if cpu::applies(&x) => {
+                let product = cpu::linear(x, layer.weight.val());
+                match &layer.bias {
+                    Some(bias) => cpu::biased(product, bias.val()),
+                    None => product,
                 }
-                _ => layer.forward(x),
-            },
+            }
+            Self::Dense(layer) => layer.forward(x),
             Self::Packed(layer) => layer.forward(x),
             #[cfg(feature = "gpu-kernels")]
             Self::OnGpu(layer) => layer.forward(x),
@@ -190,7 +191,14 @@ impl Embedding {
             Self::Dense(table) if gpu::few(&hidden) => {
                 gpu::product(hidden, table.weight.val().transpose(), None)
             }
-            Self::Dense(table) => hidden.matmul(table.weight.val().transpose()),
+            Self::Dense(table) => {
+                let rows = table.weight.val().transpose();
+                if cpu::applies(&hidden) {
+                    cpu::linear(hidden, rows)
+                } else {
+                    hidden.matmul(rows)
+                }
+            }
             Self::Packed(layer) => layer.forward(hidden),
             #[cfg(feature = "gpu-kernels")]
             Self::OnGpu(layer) => layer.forward(hidden),

@@ -9,8 +9,11 @@
 
 mod attention;
 mod kernel;
+mod matmul;
+mod vector;
 
 pub(crate) use attention::attended;
+pub(crate) use matmul::{linear, matmul, tiled};
 
 use std::ops::Range;
 

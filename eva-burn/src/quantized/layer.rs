@@ -8,11 +8,12 @@ use burn::tensor::{Tensor, TensorData};
 use super::activations::Activations;
 use super::halves::HalfMatrix;
 use super::matrix::QuantizedMatrix;
+use crate::cpu;
 use crate::threads::share_out;
 
 /// Up to this many vectors the weights are multiplied as they are; above, writing them out costs less
 /// than it saves (measured: see docs/hardware.md).
-const FEW: usize = 12;
+pub(crate) const FEW: usize = 12;
 
 /// Products of a weight and a number that take less time than waking another core.
 const ALONE: usize = 1 << 19;
@@ -47,7 +48,7 @@ impl Matrix {
         }
     }
 
-    /// Products of rows from `first` on, as many as `out` takes, added to its zeros.
+    /// Products of rows from `first` on, as many as `out` takes.
     fn multiply(&self, first: usize, vectors: &Vectors, out: &mut [f32]) {
         match self {
             Self::Blocks(matrix) => matrix.multiply(first, vectors.steps(), out),
@@ -80,7 +81,8 @@ impl Vectors {
     }
 }
 
-/// A linear layer on the processor. The matrix is shared between clones: nothing trains it.
+/// A linear layer on the processor, of `f32` without gradients. The matrix is shared between clones: nothing
+/// trains it.
 #[derive(Module, Debug)]
 pub(crate) struct PackedLinear {
     #[module(skip)]
@@ -180,22 +182,13 @@ impl PackedLinear {
         })
     }
 
+    /// With the weights written out, so many bytes of them at a time.
     fn multiply_many(&self, x: Tensor<2>) -> Tensor<2> {
         let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
-        let device = x.device();
-        let tile = (TILE_BYTES / (size_of::<f32>() * columns).max(1)).max(1);
-        let products = (0..rows)
-            .step_by(tile)
-            .map(|start| {
-                let end = rows.min(start + tile);
-                let mut numbers = vec![0.0; (end - start) * columns];
-                self.matrix.write_out(start, &mut numbers);
-                let weights = TensorData::new(numbers, [end - start, columns]);
-                let weights = Tensor::<2>::from_data(weights, &device);
-                x.clone().matmul(weights.transpose())
-            })
-            .collect();
-        Tensor::cat(products, 1)
+        let tile = TILE_BYTES / (size_of::<f32>() * columns).max(1);
+        cpu::tiled(x, rows, tile, |first, numbers| {
+            self.matrix.write_out(first, numbers);
+        })
     }
 }
 

@@ -189,7 +189,7 @@ impl QuantizedMatrix {
         let count = steps.len();
         for (index, (steps, of_steps)) in steps.zip(of_steps).enumerate() {
             let out = out.get_mut(index..).unwrap_or_default();
-            super::kernel::multiply(self.bits, codes, scales, steps, of_steps, out, count);
+            super::kernel::blocks::multiply(self.bits, codes, scales, steps, of_steps, out, count);
         }
     }
 
@@ -205,7 +205,7 @@ impl QuantizedMatrix {
             .zip(codes.par_chunks(bytes.max(1)))
             .zip(scales.par_chunks(blocks.max(1)))
             .for_each(|((out, codes), scales)| {
-                super::kernel::dequantize(self.bits, codes, scales, out);
+                super::kernel::blocks::dequantize(self.bits, codes, scales, out);
             });
     }
 }

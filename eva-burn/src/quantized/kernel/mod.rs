@@ -1,0 +1,7 @@
+//! Products of packed rows with a vector.
+
+pub(super) mod blocks;
+pub(super) mod halves;
+
+/// Numbers of 16 bits that are multiplied at a time: those of a line of the cache.
+pub(super) const LANES: usize = 32;
