@@ -136,6 +136,14 @@ fn read(config: &ModelConfig, dir: &Path, precision: Precision) -> (usize, u64) 
     (peak, u64::from(usage.prompt))
 }
 
+/// What the decoder takes to read so many tokens on the processor, which gates in place: of the three that are
+/// counted in for a GPU, it has two.
+fn reading_on_cpu(config: &ModelConfig, tokens: u64, precision: Precision) -> u64 {
+    let kv = tokens * kv_bytes_per_token(config, Precision::F32);
+    let gated = tokens * config.text.intermediate_size as u64 * 4;
+    kv + reading_bytes(config, tokens, tokens, precision) - gated
+}
+
 #[test]
 fn estimates_are_what_an_allocator_counts() {
     let (dir, config) = directory();
@@ -151,19 +159,18 @@ fn estimates_are_what_an_allocator_counts() {
 
     let (peak, patches) = look(&config, dir, Precision::F32);
     let says = vision_bytes(&config, patches, Precision::F32);
-    close("vision", peak, says, [0.9, 1.15]);
+    close("vision", peak, says, [0.98, 1.1]);
     let (peak, tokens) = read(&config, dir, Precision::F32);
-    let kv = tokens * kv_bytes_per_token(&config, Precision::F32);
-    let says = kv + reading_bytes(&config, tokens, tokens, Precision::F32);
+    let says = reading_on_cpu(&config, tokens, Precision::F32);
     close("reading", peak, says, [0.98, 1.15]);
 
-    // In blocks of integers the rest is the same, and some rows are written out as floats.
+    // In blocks of integers the rest is the same, and some rows are written out as floats: not in attention, which
+    // takes most of the tower's room.
     let (peak, patches) = look(&config, dir, Precision::Int8);
     let says = vision_bytes(&config, patches, Precision::Int8);
-    close("vision, int8", peak, says, [0.9, 1.15]);
+    close("vision, int8", peak, says, [0.98, 1.2]);
     let (peak, tokens) = read(&config, dir, Precision::Int4);
-    let kv = tokens * kv_bytes_per_token(&config, Precision::Int4);
-    let says = kv + reading_bytes(&config, tokens, tokens, Precision::Int4);
+    let says = reading_on_cpu(&config, tokens, Precision::Int4);
     close("reading, int4", peak, says, [0.9, 1.4]);
 
     // A turn with pictures takes the larger of the two.
@@ -182,9 +189,8 @@ fn estimates_are_what_an_allocator_counts() {
     // On the CPU only matrices are in 16 bits: the rest is as in f32, and some rows are written out.
     let (peak, patches) = look(&config, dir, Precision::Bf16);
     let says = vision_bytes(&config, patches, Precision::Int8);
-    close("vision, bf16", peak, says, [0.95, 1.15]);
+    close("vision, bf16", peak, says, [0.98, 1.2]);
     let (peak, tokens) = read(&config, dir, Precision::Bf16);
-    let kv = tokens * kv_bytes_per_token(&config, Precision::F32);
-    let says = kv + reading_bytes(&config, tokens, tokens, Precision::Int8);
+    let says = reading_on_cpu(&config, tokens, Precision::Int8);
     close("reading, bf16", peak, says, [0.95, 1.4]);
 }

@@ -358,6 +358,11 @@ mod tests {
         let (x, matrix) = (random([2, 3, 40]), random([40, 30]));
         let burns = x.clone().matmul(matrix.clone().unsqueeze());
         same(linear(x, matrix.clone()), burns);
+        for shape in [[4, 1, 40], [2, 64, 40], [1, 64, 40], [1, 1, 40]] {
+            let x = random(shape);
+            let burns = burn::tensor::module::linear(x.clone(), matrix.clone(), None);
+            same(linear(x, matrix.clone()), burns);
+        }
         let none = linear(random([0, 40]), matrix);
         assert_eq!(none.dims(), [0, 30]);
         let nothing = matmul(random([5, 0]), random([0, 4]));
