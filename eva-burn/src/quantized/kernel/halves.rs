@@ -136,7 +136,7 @@ fn f16_value(bits: u16) -> f32 {
 /// The processor's own instruction, where it has one.
 ///
 /// What is above is as fast, but where a number is too small for the usual form of an f16, as one of some hundred
-/// weights is: x86 stops for each such product, and f16 decoded at two thirds of bf16's speed.
+/// weights is: with those x86 takes far longer, and f16 decoded at two thirds of bf16's speed.
 #[cfg(target_arch = "x86_64")]
 #[allow(
     unsafe_code,
