@@ -39,7 +39,7 @@ pub(crate) fn share_out<T>(
 /// Does `work` while the threads of a pool of our own are awake, and take what it shares out at once.
 ///
 /// To wake a thread takes as long as a small matrix does to be multiplied, and a token has some hundred of them: int8
-/// decoded a quarter faster with threads awake, bf16 a tenth (docs/hardware.md). The pool is ours alone, so that a
+/// decoded up to a quarter faster with threads awake, bf16 up to a tenth (docs/hardware.md). The pool is ours alone, so that a
 /// token never waits for other work of the program; whoever comes while another call has it, or from a pool of its
 /// own, works as without it.
 pub(crate) fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {

@@ -167,8 +167,9 @@ fn estimates_are_what_an_allocator_counts() {
     // In blocks of integers the rest is the same, and some rows are written out as floats: not in attention, which
     // takes most of the tower's room.
     let (peak, patches) = look(&config, dir, Precision::Int8);
-    let says = vision_bytes(&config, patches, Precision::Int8);
-    close("vision, int8", peak, says, [0.98, 1.2]);
+    let says = vision_bytes(&config, patches, Precision::F32);
+    close("vision, int8", peak, says, [0.98, 1.1]);
+    assert!(vision_bytes(&config, patches, Precision::Int8) > says);
     let (peak, tokens) = read(&config, dir, Precision::Int4);
     let says = reading_on_cpu(&config, tokens, Precision::Int4);
     close("reading, int4", peak, says, [0.9, 1.4]);
@@ -188,8 +189,8 @@ fn estimates_are_what_an_allocator_counts() {
 
     // On the CPU only matrices are in 16 bits: the rest is as in f32, and some rows are written out.
     let (peak, patches) = look(&config, dir, Precision::Bf16);
-    let says = vision_bytes(&config, patches, Precision::Int8);
-    close("vision, bf16", peak, says, [0.98, 1.2]);
+    let says = vision_bytes(&config, patches, Precision::F32);
+    close("vision, bf16", peak, says, [0.98, 1.1]);
     let (peak, tokens) = read(&config, dir, Precision::Bf16);
     let says = reading_on_cpu(&config, tokens, Precision::Int8);
     close("reading, bf16", peak, says, [0.95, 1.4]);
