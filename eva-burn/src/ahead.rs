@@ -1,4 +1,4 @@
-//! [`Ahead`]: asking memory for numbers before they are multiplied.
+//! [`Ahead`] and [`ask`]: asking memory for numbers before they are multiplied.
 
 /// How far ahead, in bytes.
 const DISTANCE: usize = 4096;
@@ -26,7 +26,13 @@ impl<'a, T, const STEP: usize> Ahead<'a, T, STEP> {
     #[inline(always)]
     pub(crate) fn ask(&mut self) {
         if let Some(numbers) = self.0.next() {
-            mem_prefetch::prefetch_read_data::<_, LOCALITY>(numbers);
+            ask(numbers);
         }
     }
+}
+
+/// Asks for numbers that will be needed: a line of the cache, or less.
+#[inline(always)]
+pub(crate) fn ask<T, const STEP: usize>(numbers: &[T; STEP]) {
+    mem_prefetch::prefetch_read_data::<_, LOCALITY>(numbers);
 }

@@ -7,6 +7,7 @@ use crate::config::ModelConfig;
 use crate::input::{Grid, Patches};
 use crate::model::Qwen25Vl;
 use crate::rope::{Position, positions};
+use crate::text::States;
 
 pub use crate::joined::Joined;
 
@@ -175,7 +176,7 @@ impl Context {
         device: &Device,
     ) -> Option<Tensor<2>> {
         model.reading(tokens.len(), || {
-            let hidden = self.read_all(model, tokens, pictures, config, device)?;
+            let hidden = self.read_states(model, tokens, pictures, config, device, States::Last)?;
             Some(scores(model, hidden))
         })
     }
@@ -192,6 +193,18 @@ impl Context {
         config: &ModelConfig,
         device: &Device,
     ) -> Option<Tensor<3>> {
+        self.read_states(model, tokens, pictures, config, device, States::All)
+    }
+
+    fn read_states(
+        &mut self,
+        model: &Qwen25Vl,
+        tokens: &[u32],
+        pictures: &[Picture],
+        config: &ModelConfig,
+        device: &Device,
+        states: States,
+    ) -> Option<Tensor<3>> {
         if tokens.is_empty() {
             return None;
         }
@@ -201,11 +214,11 @@ impl Context {
         }
         let features = (!pictures.is_empty()).then(|| model.see(&patches, config, device));
         let marks: Vec<Mark> = pictures.iter().map(Picture::mark).collect();
-        Some(self.read_seen(model, tokens, &marks, features, config))
+        Some(self.read_seen(model, tokens, &marks, features, config, states))
     }
 
     /// As [`read_all`](Self::read_all), of at least one token, with pictures' features instead of
-    /// their patches.
+    /// their patches, and the final states that are asked for.
     pub(crate) fn read_seen(
         &mut self,
         model: &Qwen25Vl,
@@ -213,6 +226,7 @@ impl Context {
         pictures: &[Mark],
         features: Option<Tensor<2>>,
         config: &ModelConfig,
+        states: States,
     ) -> Tensor<3> {
         let merge = config.vision.spatial_merge_size;
         let grids: Vec<Grid> = pictures.iter().filter_map(|picture| picture.grid).collect();
@@ -223,7 +237,8 @@ impl Context {
         let embeddings = model.embed(&[tokens], features, config);
         self.cache
             .reserve(tokens.len(), self.most, embeddings.dtype());
-        let hidden = model.decode(embeddings, &[&places], config, Some(&mut self.cache));
+        let cache = Some(&mut self.cache);
+        let hidden = model.decode(embeddings, &[&places], config, cache, states);
         self.tokens.extend_from_slice(tokens);
         self.positions.append(&mut places);
         let hashes = pictures.iter().map(|picture| picture.hash);

@@ -7,6 +7,7 @@ use crate::config::ModelConfig;
 use crate::context::{Context, scores};
 use crate::model::Qwen25Vl;
 use crate::rope::Position;
+use crate::text::States;
 
 /// Contexts whose keys and values are in one cache as long as they are read on together: one pass of
 /// the model for a token of each.
@@ -65,7 +66,8 @@ impl Joined {
         let places: Vec<&[Position]> = places.iter().map(|place| place.as_slice()).collect();
         let embeddings = model.embed(&rows, None, config);
         self.cache.reserve(1, self.most, embeddings.dtype());
-        let hidden = model.decode(embeddings, &places, config, Some(&mut self.cache));
+        let cache = Some(&mut self.cache);
+        let hidden = model.decode(embeddings, &places, config, cache, States::Last);
         for (context, token) in self.contexts.iter_mut().zip(tokens) {
             context.push(*token);
         }

@@ -111,7 +111,7 @@ impl SwiGlu {
         if let Some(gated) = Projection::forward_gated(gate, up, &x) {
             return gated;
         }
-        match Projection::forward_packed([gate, up], &x) {
+        match Projection::forward_each([gate, up], &x) {
             Some([gate, up]) if cpu::applies(&gate) => cpu::gated(gate, up),
             Some([gate, up]) => silu(gate) * up,
             None => {

@@ -11,7 +11,7 @@ use crate::input::Patches;
 use crate::projection::{Embedding, Projection};
 use crate::quantized::FEW;
 use crate::rope::{Position, text_rotary};
-use crate::text::TextModel;
+use crate::text::{States, TextModel};
 use crate::threads::awake;
 use crate::vision::VisionTower;
 use crate::weights::{Precision, Weights, WeightsError};
@@ -172,17 +172,19 @@ impl Qwen25Vl {
     /// Final hidden states of new tokens, which follow those in the cache.
     ///
     /// # Shapes
-    /// - embeddings: `[batch, new, hidden]`, returned alike
+    /// - embeddings: `[batch, new, hidden]`
     /// - positions: `batch` sequences of `new` places
+    /// - returned: `[batch, asked, hidden]`, the new tokens that are asked for
     pub(crate) fn decode(
         &self,
         embeddings: Tensor<3>,
         positions: &[&[Position]],
         config: &ModelConfig,
         cache: Option<&mut KvCache>,
+        states: States,
     ) -> Tensor<3> {
         let rotary = text_rotary(positions, &config.text, &embeddings.device());
-        self.model.forward(embeddings, &rotary, cache)
+        self.model.forward(embeddings, &rotary, cache, states)
     }
 
     /// The vision tower's hidden states before its merger: the embedded patches, then each block's

@@ -102,22 +102,36 @@ impl Projection {
         }
     }
 
-    /// What each of several maps makes of the same numbers, in one go; `None` unless all are packed
-    /// on the processor.
+    /// What each of several maps makes of the same numbers, in one go; `None` unless all are packed on the
+    /// processor, or `x` is few vectors there and without gradients.
     ///
     /// # Shapes
     /// - x: `[.., input]`
     /// - returned: `[.., output]` of each
-    pub(crate) fn forward_packed<const N: usize, const D: usize>(
+    pub(crate) fn forward_each<const N: usize, const D: usize>(
         maps: [&Self; N],
         x: &Tensor<D>,
     ) -> Option<[Tensor<D>; N]> {
-        let layers = maps.iter().filter_map(|map| match map {
+        let packed = maps.iter().filter_map(|map| match map {
             Self::Packed(layer) => Some(layer),
             _ => None,
         });
-        let layers = <[&PackedLinear; N]>::try_from(layers.collect::<Vec<_>>()).ok()?;
-        Some(PackedLinear::forward_each(layers, x.clone()))
+        if let Ok(layers) = <[&PackedLinear; N]>::try_from(packed.collect::<Vec<_>>()) {
+            return Some(PackedLinear::forward_each(layers, x.clone()));
+        }
+        let dense = maps.iter().filter_map(|map| match map {
+            Self::Dense(layer) => Some(layer),
+            _ => None,
+        });
+        let layers = <[&Linear; N]>::try_from(dense.collect::<Vec<_>>()).ok()?;
+        let products = cpu::linear_each(x, layers.map(|layer| layer.weight.val()))?;
+        let mut layers = layers.into_iter();
+        Some(products.map(
+            |product| match layers.next().and_then(|layer| layer.bias.as_ref()) {
+                Some(bias) => cpu::biased(product, bias.val()),
+                None => product,
+            },
+        ))
     }
 }
 

@@ -30,6 +30,18 @@ impl Rotary {
         }
     }
 
+    /// That of the last tokens alone.
+    pub(crate) fn last(&self, count: usize) -> Self {
+        let last = |table: &Tensor<4>| {
+            let tokens = table.dims()[2];
+            table.clone().narrow(2, tokens - count, count)
+        };
+        Self {
+            cos: last(&self.cos),
+            sin: last(&self.sin),
+        }
+    }
+
     /// Cosine and sine, `[batch, 1, tokens, head_dim / 2]` each, in `f32`.
     #[cfg(feature = "gpu-kernels")]
     pub(crate) fn tables(&self) -> (Tensor<4>, Tensor<4>) {

@@ -11,6 +11,19 @@ use crate::projection::{Embedding, Projection};
 use crate::rope::Rotary;
 use crate::weights::{Init, Weights, WeightsError};
 
+/// Which tokens' final states are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum States {
+    /// Those of all new tokens.
+    All,
+    /// That of the last one, behind others or not: of the last layer only keys and values are computed for the rest.
+    Last,
+}
+
+/// Tokens whose states [`States::Last`] computes. Of one alone products are rounded otherwise than of several, and what
+/// comes after it would not be to the bit what it is with the states of all.
+const LAST: usize = 2;
+
 /// The decoder without its output head.
 #[derive(Module, Debug)]
 pub(crate) struct TextModel {
@@ -61,16 +74,24 @@ impl TextModel {
     /// The final, normalised hidden states of new tokens, which follow those in the cache.
     ///
     /// # Shapes
-    /// - x: embeddings `[batch, new, hidden]`, returned alike
+    /// - x: embeddings `[batch, new, hidden]`
+    /// - returned: `[batch, asked, hidden]`, of which `asked` are new tokens up to the last
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
         rotary: &Rotary,
         mut cache: Option<&mut KvCache>,
+        states: States,
     ) -> Tensor<3> {
         let new = x.dims()[1];
+        let last = self.layers.len().saturating_sub(1);
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x, rotary, cache.as_deref_mut().map(|cache| (cache, index)));
+            let asked = match states {
+                States::Last if index == last => new.min(LAST),
+                _ => new,
+            };
+            let cache = cache.as_deref_mut().map(|cache| (cache, index));
+            x = layer.forward(x, rotary, cache, asked);
         }
         if let Some(cache) = cache {
             cache.advance(new);
@@ -111,21 +132,33 @@ impl DecoderLayer {
         })
     }
 
+    /// - asked: the last tokens, whose states are returned
     fn forward(
         &self,
         x: Tensor<3>,
         rotary: &Rotary,
         cache: Option<(&mut KvCache, usize)>,
+        asked: usize,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
+        let x = last(x, asked);
         let x = self.self_attn.add_to(x, normed, rotary, cache);
         let normed = self.post_attention_layernorm.forward(x.clone());
         self.mlp.add_to(x, normed)
     }
 }
 
+/// The last tokens of each sequence.
+fn last(x: Tensor<3>, count: usize) -> Tensor<3> {
+    let tokens = x.dims()[1];
+    if count == tokens {
+        return x;
+    }
+    x.narrow(1, tokens - count, count)
+}
+
 impl SelfAttention {
-    /// What it makes of `x`, added to `to`.
+    /// What it makes of `x`, added to `to`, which may be the last tokens alone.
     fn add_to(
         &self,
         to: Tensor<3>,
@@ -145,17 +178,27 @@ impl SelfAttention {
             return self.o_proj.add_to(to, mixed);
         }
         let [batch, tokens, _] = x.dims();
+        let asked = to.dims()[1];
         let split = |x: Tensor<3>, heads: usize| {
-            let width = x.dims()[2] / heads;
-            x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)
+            let [_, tokens, width] = x.dims();
+            x.reshape([batch, tokens, heads, width / heads])
+                .swap_dims(1, 2)
         };
         let turned = |x: Tensor<3>, heads: usize| rotary.apply(split(x, heads));
         let (q, k, v) = (&self.q_proj, &self.k_proj, &self.v_proj);
-        let (query, keys, values) = match Projection::forward_packed([q, k, v], &x) {
+        let together = (asked == tokens).then(|| Projection::forward_each([q, k, v], &x));
+        let (query, keys, values) = match together.flatten() {
             Some([query, keys, values]) => (
                 turned(query, self.heads),
                 turned(keys, self.kv_heads),
                 split(values, self.kv_heads),
+            ),
+            None if asked < tokens => (
+                rotary
+                    .last(asked)
+                    .apply(split(q.forward(last(x.clone(), asked)), self.heads)),
+                turned(k.forward(x.clone()), self.kv_heads),
+                split(v.forward(x), self.kv_heads),
             ),
             // Each with what follows from it: gradients are added up in this order.
             None => (
@@ -166,7 +209,7 @@ impl SelfAttention {
         };
         let mixed = attend_cached(query, keys, values, cache);
         let width = self.heads * mixed.dims()[3];
-        let mixed = mixed.swap_dims(1, 2).reshape([batch, tokens, width]);
+        let mixed = mixed.swap_dims(1, 2).reshape([batch, asked, width]);
         self.o_proj.add_to(to, mixed)
     }
 }

@@ -12,6 +12,7 @@ use crate::input::Patches;
 use crate::policy::BurnPolicy;
 use crate::reply::{End, Reply, Sampled};
 use crate::slots::{SlotId, nearest};
+use crate::text::States;
 
 /// A conversation in tokens, with its pictures as they came.
 pub(crate) struct Prompt<'a, P> {
@@ -160,7 +161,7 @@ impl BurnPolicy {
         };
         let features = self.features.see(marks, cut, &self.model, config, device)?;
         let new = prompt.tokens.get(shared.tokens..).unwrap_or_default();
-        let hidden = context.read_seen(&self.model, new, marks, features, config);
+        let hidden = context.read_seen(&self.model, new, marks, features, config, States::Last);
         to_host(scores(&self.model, hidden)).map_err(GenerateError::Device)
     }
 

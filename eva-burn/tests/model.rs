@@ -40,6 +40,31 @@ fn generate(
 }
 
 #[test]
+fn scores_are_to_the_bit_those_of_reading_with_the_states_of_all_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    eva_burn::bundled::unpack(dir.path()).unwrap();
+    let Parts { config, .. } = parts(dir.path());
+    let device = Device::flex();
+    let model = Qwen25Vl::load(&config, dir.path(), &device).unwrap();
+    let tokens: Vec<u32> = (0..2000).map(|at| 40 + at * 7919 % 300).collect();
+    let [mut context, mut of_all] = [(); 2].map(|()| Context::new(&config, &device));
+    let mut from = 0;
+    for count in [1, 2, 3, 127, 128, 129, 130, 257, 1, 700] {
+        let new = &tokens[from..from + count];
+        from += count;
+        let scores = context.read(&model, new, &[], &config, &device).unwrap();
+        let states = of_all.read_all(&model, new, &[], &config, &device).unwrap();
+        assert_eq!(states.dims()[1], count);
+        let last = states.narrow(1, count - 1, 1).squeeze_dim::<2>(1);
+        let [ours, expected] = [scores, model.logits(last)].map(|x| {
+            let scores: Vec<f32> = x.try_into_vec_as().unwrap();
+            scores
+        });
+        assert!(ours == expected, "{count} tokens");
+    }
+}
+
+#[test]
 fn saved_weights_load_to_the_same_model() {
     let dir = directory();
     let Parts { config, .. } = parts(dir.path());

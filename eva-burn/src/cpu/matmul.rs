@@ -2,7 +2,7 @@
 //!
 //! They are Burn's own, taken by `gemm` in the same order, but for two things. Burn asks for a product's memory
 //! zeroed, and copies it to where it is aligned, on one thread: a sixth of a long prompt's time (docs/hardware.md).
-//! And one vector times a large matrix is [`vector::product`].
+//! And few vectors times large matrices are [`vector::products`].
 #![allow(
     unsafe_code,
     reason = "gemm takes pointers, and what it writes need not be zeroed: a sixth of a long prompt's time"
@@ -222,7 +222,7 @@ fn products<const D: usize>(a: &Matrices<'_>, b: &Matrices<'_>) -> Tensor<D> {
     shape[D - 1] = columns;
     let count = a.count();
     if count == 1
-        && let Some(product) = vector::product(a.matrix(0), b.matrix(0))
+        && let Some([product]) = vector::products(a.matrix(0), [b.matrix(0)])
     {
         return Tensor::from_data(TensorData::new(product, shape), &Device::flex());
     }
@@ -267,6 +267,36 @@ pub(crate) fn linear<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<
     }
     shape[D - 1] = columns;
     matmul(x.reshape([vectors, inner]), matrix).reshape(shape)
+}
+
+/// `x` times each of several matrices in one go; `None` but where few vectors are multiplied with large matrices.
+///
+/// # Shapes
+/// - x: `[.., inner]`
+/// - matrices: `[inner, columns]` each
+/// - returned: `[.., columns]` each
+pub(crate) fn linear_each<const N: usize, const D: usize>(
+    x: &Tensor<D>,
+    matrices: [Tensor<2>; N],
+) -> Option<[Tensor<D>; N]> {
+    if !super::applies(x) || !matrices.iter().all(super::applies) {
+        return None;
+    }
+    let mut shape = x.dims();
+    let inner = shape[D - 1];
+    let vectors = shape[..D - 1].iter().product::<usize>();
+    let flex = |x: Tensor<2>| x.try_into_primitive::<Flex>().ok();
+    let x = flex(x.clone().reshape([vectors, inner]))?;
+    let matrices = matrices.map(flex);
+    let mut of = Vec::with_capacity(N);
+    for matrix in &matrices {
+        of.push(Matrices::of(matrix.as_ref()?)?.matrix(0));
+    }
+    let products = vector::products(Matrices::of(&x)?.matrix(0), <[_; N]>::try_from(of).ok()?)?;
+    Some(products.map(|product| {
+        shape[D - 1] = product.len() / vectors.max(1);
+        Tensor::from_data(TensorData::new(product, shape), &Device::flex())
+    }))
 }
 
 /// `x`, for which [`applies`](super::applies) holds, times a matrix whose rows are written out some at a time, by

@@ -19,7 +19,7 @@ pub(crate) const FEW: usize = 12;
 const ALONE: usize = 1 << 19;
 
 /// Pieces of a matrix for each core, so that one which wakes late leaves its work to the others.
-const PIECES: usize = 4;
+const PIECES: usize = 16;
 
 /// Bytes of weights written out at a time: they stay in the cache until they are multiplied.
 pub(crate) const TILE_BYTES: usize = 8 << 20;
@@ -138,7 +138,7 @@ impl PackedLinear {
             shape[D - 1] = product.dims()[1];
             let product = product.reshape(shape);
             match layers.next().and_then(|layer| layer.bias.as_ref()) {
-                Some(bias) => product + bias.val().unsqueeze(),
+                Some(bias) => cpu::biased(product, bias.val()),
                 None => product,
             }
         })
@@ -178,6 +178,9 @@ impl PackedLinear {
         let mut matrices = matrices.into_iter();
         products.map(|products| {
             let rows = matrices.next().map_or(0, Matrix::rows);
+            if count == 1 {
+                return Tensor::from_data(TensorData::new(products, [1, rows]), &device);
+            }
             Tensor::<2>::from_data(TensorData::new(products, [rows, count]), &device).transpose()
         })
     }

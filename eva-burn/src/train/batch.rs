@@ -8,6 +8,7 @@ use crate::config::ModelConfig;
 use crate::input::Patches;
 use crate::model::Qwen25Vl;
 use crate::rope::{Position, positions};
+use crate::text::States;
 
 use super::Example;
 
@@ -207,6 +208,7 @@ impl Batch {
             &places,
             config,
             None,
+            States::All,
         );
         let [batch, length, width] = hidden.dims();
         let rows = indices(&self.rows, &device);
