@@ -200,9 +200,10 @@ impl KvCache {
         keys: &Tensor<4>,
         values: &Tensor<4>,
     ) -> Option<Tensor<4>> {
-        let [_, heads, new, width] = query.dims();
+        let [_, heads, asked, width] = query.dims();
+        let new = keys.dims()[2];
         let ours = [query, keys, values].iter().all(|x| cpu::applies(x));
-        if !ours || new != 1 || heads * width * self.len < WORTH_IT {
+        if !ours || asked != 1 || new != 1 || heads * width * self.len < WORTH_IT {
             return None;
         }
         let layer = &mut self.layers[layer];

@@ -16,7 +16,8 @@ use crate::threads::awake;
 use crate::vision::VisionTower;
 use crate::weights::{Precision, Weights, WeightsError};
 
-/// The hidden size from which several threads share a product of one token.
+/// The hidden size from which several threads share a product of one token, and only the last one's state is computed
+/// where no other is asked for.
 const WIDE: usize = 512;
 
 /// Qwen2.5-VL; the module paths are the checkpoint's names.
@@ -174,7 +175,8 @@ impl Qwen25Vl {
     /// # Shapes
     /// - embeddings: `[batch, new, hidden]`
     /// - positions: `batch` sequences of `new` places
-    /// - returned: `[batch, asked, hidden]`, the new tokens that are asked for
+    /// - returned: `[batch, asked, hidden]`: new tokens up to the last, which with [`States::Last`] is alone, or
+    ///   behind others where leaving those out saves little
     pub(crate) fn decode(
         &self,
         embeddings: Tensor<3>,
@@ -184,6 +186,10 @@ impl Qwen25Vl {
         states: States,
     ) -> Tensor<3> {
         let rotary = text_rotary(positions, &config.text, &embeddings.device());
+        // One token alone is rounded otherwise than among others. A small model's rollouts, of which training is to
+        // come out the same to the bit each time, stay what they were.
+        let small = self.model.norm.width() < WIDE;
+        let states = if small { States::All } else { states };
         self.model.forward(embeddings, &rotary, cache, states)
     }
 

@@ -103,7 +103,7 @@ impl Projection {
     }
 
     /// What each of several maps makes of the same numbers, in one go; `None` unless all are packed on the
-    /// processor, or `x` is few vectors there and without gradients.
+    /// processor, or all are large and `x` is few vectors there, without gradients.
     ///
     /// # Shapes
     /// - x: `[.., input]`
@@ -118,6 +118,9 @@ impl Projection {
         });
         if let Ok(layers) = <[&PackedLinear; N]>::try_from(packed.collect::<Vec<_>>()) {
             return Some(PackedLinear::forward_each(layers, x.clone()));
+        }
+        if !cpu::few(x) {
+            return None;
         }
         let dense = maps.iter().filter_map(|map| match map {
             Self::Dense(layer) => Some(layer),
@@ -217,5 +220,59 @@ impl Embedding {
             #[cfg(feature = "gpu-kernels")]
             Self::OnGpu(layer) => layer.forward(hidden),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use burn::tensor::{DType, Distribution};
+
+    fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+    }
+
+    fn map(input: usize, output: usize, bias: bool) -> Projection {
+        Projection::Dense(Linear {
+            weight: Param::from_tensor(random([input, output])),
+            bias: bias.then(|| Param::from_tensor(random([output]))),
+        })
+    }
+
+    #[test]
+    fn several_maps_of_few_vectors_in_one_go_are_each_by_itself() {
+        let maps = [
+            map(700, 900, true),
+            map(700, 60, false),
+            map(700, 2000, true),
+        ];
+        let maps = maps.each_ref();
+        for shape in [[1, 1, 700], [1, 3, 700], [8, 1, 700]] {
+            let x = random(shape);
+            let together = Projection::forward_each(maps, &x).unwrap();
+            for (together, map) in together.into_iter().zip(maps) {
+                let alone = map.forward(x.clone());
+                assert_eq!(together.dims(), alone.dims());
+                let [together, alone] = [together, alone].map(|x| x.try_into_vec_as::<f32>());
+                for (a, b) in together.unwrap().iter().zip(&alone.unwrap()) {
+                    assert!((a - b).abs() < 1e-3, "{shape:?}: {a} for {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn maps_are_left_alone_with_many_vectors_gradients_or_halves() {
+        let maps = [map(700, 900, true), map(700, 900, false)];
+        let maps = maps.each_ref();
+        assert!(Projection::forward_each(maps, &random([1, 700])).is_some());
+        assert!(Projection::forward_each(maps, &random([0, 700])).is_none());
+        assert!(Projection::forward_each(maps, &random([9, 700])).is_none());
+        assert!(Projection::forward_each(maps, &random([1, 700]).autodiff()).is_none());
+        let halves = random([1, 700]).cast(DType::F16);
+        assert!(Projection::forward_each(maps, &halves).is_none());
+        let small = [map(70, 90, true), map(70, 90, false)];
+        assert!(Projection::forward_each(small.each_ref(), &random([1, 70])).is_none());
     }
 }

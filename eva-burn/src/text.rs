@@ -16,13 +16,9 @@ use crate::weights::{Init, Weights, WeightsError};
 pub(crate) enum States {
     /// Those of all new tokens.
     All,
-    /// That of the last one, behind others or not: of the last layer only keys and values are computed for the rest.
+    /// That of the last one: of the last layer only keys and values are computed for the rest.
     Last,
 }
-
-/// Tokens whose states [`States::Last`] computes. Of one alone products are rounded otherwise than of several, and what
-/// comes after it would not be to the bit what it is with the states of all.
-const LAST: usize = 2;
 
 /// The decoder without its output head.
 #[derive(Module, Debug)]
@@ -75,7 +71,7 @@ impl TextModel {
     ///
     /// # Shapes
     /// - x: embeddings `[batch, new, hidden]`
-    /// - returned: `[batch, asked, hidden]`, of which `asked` are new tokens up to the last
+    /// - returned: `[batch, asked, hidden]`
     pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
@@ -87,7 +83,7 @@ impl TextModel {
         let last = self.layers.len().saturating_sub(1);
         for (index, layer) in self.layers.iter().enumerate() {
             let asked = match states {
-                States::Last if index == last => new.min(LAST),
+                States::Last if index == last => 1,
                 _ => new,
             };
             let cache = cache.as_deref_mut().map(|cache| (cache, index));
@@ -186,26 +182,28 @@ impl SelfAttention {
         };
         let turned = |x: Tensor<3>, heads: usize| rotary.apply(split(x, heads));
         let (q, k, v) = (&self.q_proj, &self.k_proj, &self.v_proj);
-        let together = (asked == tokens).then(|| Projection::forward_each([q, k, v], &x));
-        let (query, keys, values) = match together.flatten() {
-            Some([query, keys, values]) => (
+        let (query, keys, values) = if asked < tokens {
+            let query = q.forward(last(x.clone(), asked));
+            let [keys, values] = Projection::forward_each([k, v], &x)
+                .unwrap_or_else(|| [k, v].map(|map| map.forward(x.clone())));
+            (
+                rotary.last(asked).apply(split(query, self.heads)),
+                turned(keys, self.kv_heads),
+                split(values, self.kv_heads),
+            )
+        } else if let Some([query, keys, values]) = Projection::forward_each([q, k, v], &x) {
+            (
                 turned(query, self.heads),
                 turned(keys, self.kv_heads),
                 split(values, self.kv_heads),
-            ),
-            None if asked < tokens => (
-                rotary
-                    .last(asked)
-                    .apply(split(q.forward(last(x.clone(), asked)), self.heads)),
-                turned(k.forward(x.clone()), self.kv_heads),
-                split(v.forward(x), self.kv_heads),
-            ),
+            )
+        } else {
             // Each with what follows from it: gradients are added up in this order.
-            None => (
+            (
                 turned(q.forward(x.clone()), self.heads),
                 turned(k.forward(x.clone()), self.kv_heads),
                 split(v.forward(x), self.kv_heads),
-            ),
+            )
         };
         let mixed = attend_cached(query, keys, values, cache);
         let width = self.heads * mixed.dims()[3];

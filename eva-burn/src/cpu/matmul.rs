@@ -269,7 +269,13 @@ pub(crate) fn linear<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<
     matmul(x.reshape([vectors, inner]), matrix).reshape(shape)
 }
 
-/// `x` times each of several matrices in one go; `None` but where few vectors are multiplied with large matrices.
+/// Whether `x` is what [`linear_each`] multiplies: few vectors.
+pub(crate) fn few<const D: usize>(x: &Tensor<D>) -> bool {
+    let vectors = x.dims()[..D - 1].iter().product::<usize>();
+    (1..=vector::FEW).contains(&vectors) && super::applies(x)
+}
+
+/// `x`, for which [`few`] holds, times each of several matrices in one go; `None` where Burn takes that as fast.
 ///
 /// # Shapes
 /// - x: `[.., inner]`
@@ -279,12 +285,12 @@ pub(crate) fn linear_each<const N: usize, const D: usize>(
     x: &Tensor<D>,
     matrices: [Tensor<2>; N],
 ) -> Option<[Tensor<D>; N]> {
-    if !super::applies(x) || !matrices.iter().all(super::applies) {
-        return None;
-    }
     let mut shape = x.dims();
     let inner = shape[D - 1];
     let vectors = shape[..D - 1].iter().product::<usize>();
+    if !matrices.iter().all(super::applies) {
+        return None;
+    }
     let flex = |x: Tensor<2>| x.try_into_primitive::<Flex>().ok();
     let x = flex(x.clone().reshape([vectors, inner]))?;
     let matrices = matrices.map(flex);

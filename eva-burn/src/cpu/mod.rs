@@ -13,7 +13,7 @@ mod matmul;
 mod vector;
 
 pub(crate) use attention::attended;
-pub(crate) use matmul::{linear, linear_each, matmul, tiled};
+pub(crate) use matmul::{few, linear, linear_each, matmul, tiled};
 
 use std::ops::Range;
 

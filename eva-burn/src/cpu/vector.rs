@@ -13,23 +13,32 @@ use crate::threads::share_out;
 /// Numbers of matrices that are read in less time than waking another thread takes.
 const ALONE: usize = 1 << 19;
 
-/// Up to this many vectors arithmetic takes no longer than memory does.
-const FEW: usize = 8;
+/// Up to this many vectors arithmetic takes hardly longer than memory does.
+pub(super) const FEW: usize = 8;
 
-/// Numbers of a piece of a matrix, about: threads wait for the one that has the last.
+/// Numbers of a piece of a matrix, at least: threads wait for the one that has the last.
 const PIECE: usize = 1 << 17;
 
-/// Pieces of a matrix's rows: no more, since what each makes is added up in the end.
-const PIECES: usize = 16;
+/// Bands of a matrix's rows: no more, since what each makes is added up in the end.
+const BANDS: usize = 16;
+
+/// Pieces of a matrix whose rows are divided, too, where more bands are not needed for so many.
+const PIECES: usize = 64;
+
+/// Columns from which rows are divided, so that what several vectors make of some rows stays in the cache.
+const WIDE: usize = 8192;
+
+/// Columns of a piece of such rows.
+const PART: usize = 2048;
 
 /// Numbers of a line of the cache.
 const LINE: usize = 16;
 
-/// `x` times each of several matrices, on all threads; `None` where Burn takes that as fast: of many vectors, of small
-/// matrices, or with space between numbers.
+/// `x` times each of several matrices, on all threads; `None` where Burn takes that as fast: of many vectors, of
+/// matrices that are small all together, or with space between numbers; and of shapes that do not fit.
 ///
 /// Pieces are of a fixed size, so that results are the same to the bit whatever the number of threads, and of
-/// vectors.
+/// vectors up to [`FEW`].
 ///
 /// # Shapes
 /// - x: `[vectors, inner]`
@@ -42,7 +51,8 @@ pub(super) fn products<const N: usize>(
     let [vectors, inner] = x.shape();
     let size: usize = matrices.iter().map(|m| m.shape()[0] * m.shape()[1]).sum();
     let side_by_side = x.strides()[1] == 1 && (vectors == 1 || x.strides()[0] == inner);
-    if !(1..=FEW).contains(&vectors) || size < ALONE || !side_by_side {
+    let fits = matrices.iter().all(|matrix| matrix.shape()[0] == inner);
+    if !(1..=FEW).contains(&vectors) || size < ALONE || !side_by_side || !fits {
         return None;
     }
     let x = &x.numbers()[..vectors * inner];
@@ -64,9 +74,9 @@ struct Plan<'a> {
     inner: usize,
     columns: usize,
     lies: Lies,
-    /// Of a piece: of all columns, if rows are added up.
+    /// Rows of a piece: all of them where columns lie one after the other.
     rows: usize,
-    /// Columns of a piece: of all rows, if columns are multiplied.
+    /// Columns of a piece.
     width: usize,
     /// `[vectors, width]` of each piece.
     sums: Vec<f32>,
@@ -89,6 +99,8 @@ struct Piece<'a> {
     inner: usize,
     /// From its first number on.
     numbers: &'a [f32],
+    /// From a row, or a column, to the next.
+    stride: usize,
     lies: Lies,
     rows: usize,
     /// `[vectors, columns of the piece]`, zeros.
@@ -109,8 +121,10 @@ impl<'a> Plan<'a> {
         };
         let (rows, width) = match lies {
             Lies::Rows => {
-                let pieces = (inner * columns / PIECE).clamp(1, PIECES);
-                (inner.div_ceil(pieces), columns)
+                let parts = if columns < WIDE { 1 } else { columns / PART };
+                let width = columns.div_ceil(parts).next_multiple_of(LINE);
+                let bands = (inner * width / PIECE).clamp(1, BANDS.min(PIECES.div_ceil(parts)));
+                (inner.div_ceil(bands), width)
             }
             Lies::Columns => (inner, (PIECE / inner).max(1)),
         };
@@ -145,14 +159,15 @@ impl<'a> Plan<'a> {
             let parts = sums.chunks_mut(vectors * width).enumerate();
             parts.map(move |(part, sums)| {
                 let column = part * width;
-                let first = match lies {
-                    Lies::Rows => row * columns,
-                    Lies::Columns => column * inner,
+                let (first, stride) = match lies {
+                    Lies::Rows => (row * columns + column, columns),
+                    Lies::Columns => (column * inner, inner),
                 };
                 Piece {
                     x: &x[row..],
                     inner,
                     numbers: &numbers[first..],
+                    stride,
                     lies,
                     rows: rows.min(inner - row),
                     sums,
@@ -199,10 +214,10 @@ impl Piece<'_> {
 const AT_ONCE: usize = 4;
 
 fn add_rows(piece: Piece<'_>, width: usize) {
-    if piece.sums.len() == width {
+    if piece.sums.len() == width && piece.stride == width {
         return add_one_by_one(&piece.x[..piece.rows], piece.numbers, piece.sums);
     }
-    let row = |index: usize| &piece.numbers[index * width..][..width];
+    let row = |index: usize| &piece.numbers[index * piece.stride..][..width];
     let some = |first: usize| [first, first + 1, first + 2, first + 3].map(row);
     let whole = piece.rows / AT_ONCE * AT_ONCE;
     for first in (0..whole).step_by(AT_ONCE) {
@@ -211,14 +226,14 @@ fn add_rows(piece: Piece<'_>, width: usize) {
         let mut next = (first + AT_ONCE < whole).then(|| some(first + AT_ONCE));
         let vectors = piece.x.chunks(piece.inner);
         for (x, sums) in vectors.zip(piece.sums.chunks_exact_mut(width)) {
-            add_some(&x[first..], rows, next.take().unwrap_or(rows), sums);
+            add_some(&x[first..], rows, next.take(), sums);
         }
     }
     let vectors = piece.x.chunks(piece.inner);
     for (x, sums) in vectors.zip(piece.sums.chunks_exact_mut(width)) {
-        for index in whole..piece.rows {
+        for (index, x) in x.iter().enumerate().take(piece.rows).skip(whole) {
             for (sum, number) in sums.iter_mut().zip(row(index)) {
-                *sum += x[index] * number;
+                *sum += x * number;
             }
         }
     }
@@ -244,16 +259,19 @@ fn add_one_by_one(x: &[f32], rows: &[f32], sum: &mut [f32]) {
 }
 
 /// Adds rows, each times its number of `x`, one after the other.
+///
+/// - next: rows to ask memory for meanwhile, as long
 #[multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2"))]
-fn add_some(x: &[f32], rows: [&[f32]; AT_ONCE], next: [&[f32]; AT_ONCE], sums: &mut [f32]) {
+fn add_some(x: &[f32], rows: [&[f32]; AT_ONCE], next: Option<[&[f32]; AT_ONCE]>, sums: &mut [f32]) {
     let [a, b, c, d] = rows.map(|row| row.as_chunks::<LINE>().0);
-    let [e, f, g, h] = next.map(|row| row.as_chunks::<LINE>().0);
+    let next = next.map(|rows| rows.map(|row| row.as_chunks::<LINE>().0));
     let (lines, rest) = sums.as_chunks_mut::<LINE>();
     let numbers = a.iter().zip(b).zip(c).zip(d);
-    let ahead = e.iter().zip(f).zip(g).zip(h);
-    for ((sum, (((a, b), c), d)), (((e, f), g), h)) in lines.iter_mut().zip(numbers).zip(ahead) {
-        for line in [e, f, g, h] {
-            ask(line);
+    for (at, (sum, (((a, b), c), d))) in lines.iter_mut().zip(numbers).enumerate() {
+        if let Some(next) = &next {
+            for row in next {
+                ask(&row[at]);
+            }
         }
         for lane in 0..LINE {
             let sum = &mut sum[lane];
@@ -429,6 +447,10 @@ mod tests {
         assert!(on(2, vectors(FEW + 1, [1000, 1]), matrix([1000, 1])).is_none());
         let small = Matrix::new(&weights, [1000, 100], [100, 1]);
         assert!(on(2, vectors(1, [1000, 1]), small).is_none());
+        for inner in [500, 1500] {
+            let of_another_length = Matrix::new(&x, [2, inner], [inner, 1]);
+            assert!(on(2, of_another_length, matrix([1000, 1])).is_none());
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ const ALONE: usize = 1 << 19;
 /// Pieces of a matrix for each core, so that one which wakes late leaves its work to the others.
 const PIECES: usize = 16;
 
+/// Bytes of a piece at least: what is asked for ahead is to be a small part of it.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Bytes of weights written out at a time: they stay in the cache until they are multiplied.
 pub(crate) const TILE_BYTES: usize = 8 << 20;
 
@@ -45,6 +48,14 @@ impl Matrix {
         match self {
             Self::Blocks(matrix) => matrix.columns(),
             Self::Halves(matrix) => matrix.columns(),
+        }
+    }
+
+    /// Bytes of a row's weights.
+    fn row_bytes(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) => matrix.bits().row_bytes(matrix.columns()),
+            Self::Halves(matrix) => size_of::<u16>() * matrix.columns(),
         }
     }
 
@@ -167,7 +178,8 @@ impl PackedLinear {
         let threads = rayon::current_num_threads();
         let parts = matrices.into_iter().zip(&mut products);
         let pieces = parts.flat_map(|(matrix, out)| {
-            let piece = matrix.rows().div_ceil(threads * PIECES).max(1);
+            let least = PIECE_BYTES / matrix.row_bytes().max(1);
+            let piece = matrix.rows().div_ceil(threads * PIECES).max(least).max(1);
             let pieces = out.chunks_mut((piece * count).max(1)).enumerate();
             pieces.map(move |(index, out)| (matrix, index * piece, out))
         });
