@@ -83,7 +83,7 @@ impl TextModel {
         let last = self.layers.len().saturating_sub(1);
         for (index, layer) in self.layers.iter().enumerate() {
             let asked = match states {
-                States::Last if index == last => 1,
+                States::Last if index == last => new.min(1),
                 _ => new,
             };
             let cache = cache.as_deref_mut().map(|cache| (cache, index));

@@ -26,7 +26,7 @@ const BANDS: usize = 16;
 const PIECES: usize = 64;
 
 /// Columns of a piece for several vectors, so that some rows and what is made of them stay in the first level of the
-/// cache: with whole rows of 3,072 columns four vectors took longer than `gemm` does, with these two thirds of that.
+/// cache: with whole rows of 3,072 columns four vectors took longer than `gemm` does, with these three quarters of its time.
 const PART: usize = 1024;
 
 /// Columns up to which one vector is multiplied with whole rows, one after the other.
