@@ -4,10 +4,17 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use crate::cpu;
+#[cfg(feature = "gpu-kernels")]
+use crate::gpu;
 
 /// Queries are taken in blocks of this many, so that a long prompt never materialises its full
 /// square of scores, and keys after a block are not multiplied at all.
 pub(crate) const QUERY_BLOCK: usize = 128;
+
+/// Scores of a larger block on a GPU, in bytes, at most: there each block costs kernels to be asked for, and few
+/// queries leave most of it idle.
+#[cfg(feature = "gpu-kernels")]
+const GPU_BLOCK_BYTES: usize = 32 << 20;
 
 /// A score whose `exp()` is 0 beside any other, finite in every float type.
 const NEVER: f32 = -60_000.0;
@@ -62,9 +69,10 @@ pub(crate) fn attend_padded(
     };
 
     let past = all - new;
-    let mut blocks = Vec::with_capacity(new.div_ceil(QUERY_BLOCK));
-    for start in (0..new).step_by(QUERY_BLOCK) {
-        let count = QUERY_BLOCK.min(new - start);
+    let block = query_block(&query, all);
+    let mut blocks = Vec::with_capacity(new.div_ceil(block));
+    for start in (0..new).step_by(block) {
+        let count = block.min(new - start);
         let seen = match reach {
             Reach::Everything => all,
             Reach::Causal => past + start + count,
@@ -104,6 +112,20 @@ pub(crate) fn attend_padded(
     }
 }
 
+/// Queries that are taken at a time, of so many keys.
+fn query_block(query: &Tensor<4>, keys: usize) -> usize {
+    #[cfg(feature = "gpu-kernels")]
+    if gpu::applies(query) {
+        let [batch, heads, _, _] = query.dims();
+        let of_one = batch * heads * keys * query.dtype().size();
+        let blocks = GPU_BLOCK_BYTES / (of_one * QUERY_BLOCK).max(1);
+        // Their softmax is in place there: two blocks' scores take what one's take before it and after.
+        return blocks.max(2) * QUERY_BLOCK;
+    }
+    let _ = (query, keys);
+    QUERY_BLOCK
+}
+
 /// The softmax of scores over what each of `count` queries may attend to.
 ///
 /// # Shapes
@@ -114,6 +136,10 @@ fn shares(
     count: usize,
     padding: Option<&Tensor<4, Bool>>,
 ) -> Tensor<4> {
+    #[cfg(feature = "gpu-kernels")]
+    if padding.is_none() && gpu::applies(&scores) {
+        return gpu::shares(scores, count, reach == Reach::Causal);
+    }
     let shape = scores.dims();
     let [_, _, rows, seen] = shape;
     if reach == Reach::Causal && count > 1 {

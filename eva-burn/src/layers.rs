@@ -112,16 +112,20 @@ impl SwiGlu {
             return gated;
         }
         match Projection::forward_each([gate, up], &x) {
-            Some([gate, up]) if cpu::applies(&gate) => cpu::gated(gate, up),
-            Some([gate, up]) => silu(gate) * up,
-            None => {
-                let gate = gate.forward(x.clone());
-                if cpu::applies(&gate) {
-                    cpu::gated(gate, up.forward(x))
-                } else {
-                    silu(gate) * up.forward(x)
-                }
-            }
+            Some([gate, up]) => product_with_silu(gate, up),
+            None => product_with_silu(gate.forward(x.clone()), up.forward(x)),
         }
     }
+}
+
+/// `silu(gate) * up`.
+fn product_with_silu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    if cpu::applies(&gate) {
+        return cpu::gated(gate, up);
+    }
+    #[cfg(feature = "gpu-kernels")]
+    if gpu::applies(&gate) {
+        return gpu::gate(gate, up);
+    }
+    silu(gate) * up
 }

@@ -7,6 +7,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::config::{TextConfig, VisionConfig};
 use crate::cpu;
+#[cfg(feature = "gpu-kernels")]
+use crate::gpu;
 use crate::input::Grid;
 
 /// Cosine and sine of every token's angles.
@@ -55,6 +57,10 @@ impl Rotary {
     pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         if cpu::applies(&x) {
             return cpu::rotated(x, self.cos.clone(), self.sin.clone());
+        }
+        #[cfg(feature = "gpu-kernels")]
+        if gpu::applies(&x) {
+            return gpu::rotated(x, self.cos.clone(), self.sin.clone());
         }
         let half = x.dims()[3] / 2;
         let dtype = x.dtype();

@@ -102,10 +102,9 @@ pub(crate) fn attend<const D: usize>(
 }
 
 /// What Burn's backends take many operations for. Shapes are those of [`append`] and [`attend`].
-#[backend_extension(Cube, Fusion)]
+#[backend_extension(Cube)]
 pub(crate) trait AttentionOps: Backend {
     /// See [`append`].
-    #[fusion(meta = |keys, values, _, _, _, _, _| (keys.clone(), values.clone()))]
     fn append_token(
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -117,7 +116,6 @@ pub(crate) trait AttentionOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`attend`].
-    #[fusion(dtype = query, shape = query)]
     fn attend_token(
         query: FloatTensor<Self>,
         keys: FloatTensor<Self>,

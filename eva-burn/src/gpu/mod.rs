@@ -1,11 +1,13 @@
-//! The steps of a token on a GPU, for inference: a few kernels of our own for a layer.
+//! The steps of a token and of a prompt on a GPU, for inference: a few kernels of our own for a layer.
 //!
-//! A GPU takes a small kernel in less time than it takes to ask for it, and a layer was over twenty of
+//! A GPU takes a small kernel in less time than it takes to ask for it, and a token's layer was over twenty of
 //! Burn's. Here it is eleven: normalisation, products with their bias, gate or residual
-//! ([`steps`]), and attention straight from the KV cache ([`attention`]). With gradients, for long prompts'
-//! products, and on every other device, Burn's own operations are used.
+//! ([`steps`]), and attention straight from the KV cache ([`attention`]). Of a long prompt's layer the products are
+//! Burn's, and what comes between them is ours ([`rows`]). With gradients, and on every other device, Burn's own
+//! operations are used.
 
 mod attention;
+mod rows;
 pub(crate) mod steps;
 
 use burn::backend::{Dispatch, DispatchDevice};
@@ -15,6 +17,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 pub(crate) use attention::{append, attend, fits};
+use rows::RowOps as _;
 use steps::StepOps as _;
 
 /// Numbers that are read at a time.
@@ -101,6 +104,49 @@ pub(crate) fn gated<const D: usize>(x: Tensor<D>, gate: Tensor<2>, up: Tensor<2>
         up.into_dispatch(),
     );
     Tensor::<2>::from_dispatch(gated).reshape(shape)
+}
+
+/// `silu(gate) * up`, number by number.
+///
+/// # Shapes
+/// - gate, up: alike, and so is what is returned
+pub(crate) fn gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    assert_eq!(gate.dims(), up.dims(), "one gates the other");
+    Tensor::from_dispatch(Dispatch::gate(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// Rows rotated by halves.
+///
+/// # Shapes
+/// - x: `[sequences, heads, tokens, width]`, returned alike
+/// - cos, sin: `[sequences or 1, 1, tokens, width / 2]`, in `f32`
+pub(crate) fn rotated(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+    let ([sequences, _, tokens, width], angles) = (x.dims(), cos.dims());
+    let fits = angles[0] == sequences || angles[0] == 1;
+    assert!(fits && angles[1..] == [1, tokens, width / 2], "angles");
+    assert_eq!(angles, sin.dims(), "cosines and sines");
+    Tensor::from_dispatch(Dispatch::rotate(
+        x.into_dispatch(),
+        cos.into_dispatch(),
+        sin.into_dispatch(),
+    ))
+}
+
+/// Scores as shares of what each query may see; nothing of the rest.
+///
+/// - queries: the queries of the scores, repeated for each head of a group
+/// - causal: whether a query sees no key after its own, the queries being the last of the keys
+///
+/// # Shapes
+/// - scores: `[batch, kv_heads, group * queries, keys]`, returned alike
+pub(crate) fn shares(scores: Tensor<4>, queries: usize, causal: bool) -> Tensor<4> {
+    let [_, _, rows, keys] = scores.dims();
+    assert!(rows.is_multiple_of(queries.max(1)), "whole groups");
+    assert!(
+        !causal || queries <= keys,
+        "the queries are the last of the keys"
+    );
+    Tensor::from_dispatch(Dispatch::share_out(scores.into_dispatch(), queries, causal))
 }
 
 fn vectors<const D: usize>(x: Tensor<D>) -> Tensor<2> {
@@ -242,6 +288,74 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn gates_are_those_of_the_processor() {
+        let gpu = gpu();
+        // Numbers that are read four, two and one at a time, and more than a cube has.
+        for (rows, columns) in [(1, 1), (3, 6), (7, 45), (300, 1088)] {
+            let (gate, up) = (normal([rows, columns]), normal([rows, columns]));
+            let expected = silu(gate.clone()) * up.clone();
+            assert_close(super::gate(to(&gpu, &gate), to(&gpu, &up)), expected);
+        }
+    }
+
+    #[test]
+    fn rotations_are_those_of_the_processor_however_the_heads_lie() {
+        let gpu = gpu();
+        for (sequences, angles, heads, tokens, width) in
+            [(1, 1, 2, 5, 8), (3, 3, 4, 1, 16), (2, 1, 3, 70, 40)]
+        {
+            let x = normal([sequences, tokens, heads + 1, width]);
+            let angles = normal([angles, 1, tokens, width / 2]);
+            let (cos, sin) = (angles.clone().cos(), angles.sin());
+            // As a product has them, and some of them alone.
+            let heads_of = |x: Tensor<4>| x.swap_dims(1, 2).narrow(1, 1, heads);
+            let expected = crate::cpu::rotated(heads_of(x.clone()), cos.clone(), sin.clone());
+            let found = rotated(heads_of(to(&gpu, &x)), to(&gpu, &cos), to(&gpu, &sin));
+            assert_close(found, expected);
+        }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_processor() {
+        let gpu = gpu();
+        // Fewer keys than a cube has units, as many, and more; a group of heads, and one.
+        for (batch, heads, group, queries, keys) in [
+            (1, 1, 1, 1, 1),
+            (2, 3, 2, 5, 9),
+            (1, 2, 1, 64, 64),
+            (1, 1, 7, 3, 257),
+            (1, 2, 2, 40, 1000),
+        ] {
+            let scores = normal([batch, heads, group * queries, keys]) * 5.0;
+            for causal in [false, true] {
+                let seen = crate::cpu::Seen {
+                    starts: &[],
+                    queries,
+                    causal,
+                };
+                let expected = crate::cpu::shares(scores.clone(), 1.0, &seen);
+                assert_close(shares(to(&gpu, &scores), queries, causal), expected);
+            }
+        }
+        let nothing = Tensor::<4>::from_floats([[[[1.0, f32::NAN, 2.0]]]], &gpu);
+        assert!(
+            numbers(shares(nothing, 1, false))
+                .iter()
+                .all(|x| x.is_nan())
+        );
+    }
+
+    #[test]
+    fn what_is_held_elsewhere_is_not_changed_by_gates_and_shares() {
+        let gpu = gpu();
+        let x = normal([1, 1, 3, 40]);
+        let on_gpu = to(&gpu, &x);
+        let _ = gate(on_gpu.clone(), on_gpu.clone());
+        let _ = shares(on_gpu.clone(), 3, true);
+        assert_close(on_gpu, x);
     }
 
     /// Query, key or value heads: a token's, and as [`attend_padded`] has them.

@@ -27,14 +27,13 @@ pub(crate) const ROWS: usize = 4;
 ///
 /// A matrix is `[columns, rows]`, as [`burn::nn::Linear`] has it. Where the numbers of a row lie side by side, as
 /// in a checkpoint, it is multiplied by kernels of our own, and by Burn's otherwise.
-#[backend_extension(Cube, Fusion)]
+#[backend_extension(Cube)]
 pub(crate) trait StepOps: Backend {
     /// Root-mean-square normalisation, with sums in `f32` whatever the numbers are.
     ///
     /// # Shapes
     /// - x: `[vectors, columns]`, returned alike
     /// - weight: `[columns]`
-    #[fusion(dtype = x, shape = x)]
     fn normalise(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -46,14 +45,12 @@ pub(crate) trait StepOps: Backend {
     /// # Shapes
     /// - x: `[vectors, columns]`
     /// - returned: `[vectors, rows]`
-    #[fusion(dtype = x, shape = Shape::from([x[0], matrix[1]]))]
     fn multiply_dense(x: FloatTensor<Self>, matrix: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// As [`multiply_dense`](Self::multiply_dense), plus other numbers.
     ///
     /// # Shapes
     /// - more: `[rows]` (a bias), or `[vectors * rows]`
-    #[fusion(dtype = x, shape = Shape::from([x[0], matrix[1]]))]
     fn multiply_dense_add(
         x: FloatTensor<Self>,
         matrix: FloatTensor<Self>,
@@ -61,7 +58,6 @@ pub(crate) trait StepOps: Backend {
     ) -> FloatTensor<Self>;
 
     /// `silu(x * gate) * (x * up)`, number by number.
-    #[fusion(dtype = x, shape = Shape::from([x[0], gate[1]]))]
     fn multiply_dense_gated(
         x: FloatTensor<Self>,
         gate: FloatTensor<Self>,

@@ -260,7 +260,9 @@ impl Weights {
                 (TensorData::from_bytes_vec(bytes, shape, dtype), dtype)
             }
         };
-        Tensor::from_data(data, (&self.device, dtype))
+        let device = &self.device;
+        // They stay, so a GPU's memory need not look among them for room each time a kernel asks for some.
+        device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, dtype)))
     }
 
     /// The numbers of a tensor of `shape`, as rows of `columns`, in the precision asked for.

@@ -18,14 +18,13 @@ use crate::quantized::{BLOCK, PAIR};
 const WIDTH: usize = 4;
 
 /// What Burn's backends lack. Codes and scales are those of [`GpuLinear`](super::GpuLinear).
-#[backend_extension(Cube, Fusion)]
+#[backend_extension(Cube)]
 pub(crate) trait BlockOps: Backend {
     /// Products of vectors with the rows of a matrix.
     ///
     /// # Shapes
     /// - x: `[vectors, columns]`, whole pairs of blocks
     /// - returned: `[vectors, rows]`
-    #[fusion(dtype = DType::F32, shape = Shape::from([x[0], *rows]))]
     fn multiply_blocks(
         x: FloatTensor<Self>,
         codes: IntTensor<Self>,
@@ -38,7 +37,6 @@ pub(crate) trait BlockOps: Backend {
     ///
     /// # Shapes
     /// - more: `[rows]` (a bias), or `[vectors * rows]`
-    #[fusion(dtype = DType::F32, shape = Shape::from([x[0], *rows]))]
     fn multiply_blocks_add(
         x: FloatTensor<Self>,
         codes: IntTensor<Self>,
@@ -49,7 +47,6 @@ pub(crate) trait BlockOps: Backend {
     ) -> FloatTensor<Self>;
 
     /// `silu` of the products with one matrix times those with another of the same shape and bits.
-    #[fusion(dtype = DType::F32, shape = Shape::from([x[0], *rows]))]
     fn multiply_blocks_gated(
         x: FloatTensor<Self>,
         gate_codes: IntTensor<Self>,
@@ -64,7 +61,6 @@ pub(crate) trait BlockOps: Backend {
     ///
     /// # Shapes
     /// - returned: `[indices, columns]`, whole pairs of blocks
-    #[fusion(dtype = DType::F32, shape = Shape::from([indices[0], *columns]))]
     fn write_out_blocks(
         indices: IntTensor<Self>,
         codes: IntTensor<Self>,

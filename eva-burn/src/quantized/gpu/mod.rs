@@ -52,7 +52,10 @@ impl GpuLinear {
         let upload = |bytes: Vec<u8>| {
             let words = bytes.len() / size_of::<u32>();
             let data = TensorData::from_bytes_vec(bytes, [words], DType::U32);
-            Tensor::<1, Int>::from_data(data, (device, DType::U32))
+            // As other weights, apart from what comes and goes.
+            device.memory_persistent_allocations(data, |data| {
+                Tensor::<1, Int>::from_data(data, (device, DType::U32))
+            })
         };
         Self {
             codes: upload(codes),
