@@ -45,12 +45,12 @@ impl HalfMatrix {
         let numbers = &numbers[..rows * self.columns];
         match self.half {
             Half::F16 => {
-                let halves = numbers.iter().map(|x| half::f16::from_f32(*x));
-                self.numbers.extend(halves.map(half::f16::to_bits));
+                let halves = numbers.par_iter().map(|x| half::f16::from_f32(*x));
+                self.numbers.par_extend(halves.map(half::f16::to_bits));
             }
             Half::Bf16 => {
-                let halves = numbers.iter().map(|x| half::bf16::from_f32(*x).to_bits());
-                self.numbers.extend(halves);
+                let halves = numbers.par_iter().map(|x| half::bf16::from_f32(*x));
+                self.numbers.par_extend(halves.map(half::bf16::to_bits));
             }
         }
         self.rows += rows;

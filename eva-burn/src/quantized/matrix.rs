@@ -107,53 +107,24 @@ impl QuantizedMatrix {
 
     /// Appends rows, given one after the other.
     pub(crate) fn push_rows(&mut self, numbers: &[f32]) {
-        let mut padded = vec![0.0; self.columns.next_multiple_of(PAIR)];
-        for row in numbers.chunks_exact(self.columns.max(1)) {
-            for (to, from) in padded.iter_mut().zip(row) {
-                *to = *from;
-            }
-            for pair in padded.as_chunks::<PAIR>().0 {
-                let (first, second) = pair.split_at(BLOCK);
-                match self.bits {
-                    Bits::Eight => {
-                        for block in [first, second] {
-                            let scale = self.push_scale(largest(block) / 127.0);
-                            self.codes.extend(
-                                block
-                                    .iter()
-                                    .map(|x| (x * scale).round().clamp(-127.0, 127.0) as i8 as u8),
-                            );
-                        }
-                    }
-                    Bits::Four => {
-                        // The largest becomes -8, so that all 16 values serve.
-                        let scales = [first, second].map(|b| self.push_scale(largest(b) / -8.0));
-                        let code =
-                            |x: f32, scale: f32| ((x * scale).round() + 8.0).clamp(0.0, 15.0) as u8;
-                        self.codes.extend(
-                            first
-                                .iter()
-                                .zip(second)
-                                .map(|(a, b)| code(*a, scales[0]) | code(*b, scales[1]) << 4),
-                        );
-                    }
-                }
-            }
-            self.rows += 1;
-        }
-    }
-
-    /// Keeps a block's scale in bf16, rounded away from zero so that the largest weight still fits,
-    /// and returns the reciprocal of what was kept.
-    fn push_scale(&mut self, scale: f32) -> f32 {
-        let kept = (scale.to_bits().saturating_add(0xFFFF) >> 16) as u16;
-        self.scales.push(kept);
-        let kept = scale_value(kept);
-        if kept.abs() < f32::MIN_POSITIVE {
-            0.0
-        } else {
-            kept.recip()
-        }
+        let columns = self.columns.max(1);
+        let rows = numbers.len() / columns;
+        let bytes = self.bits.row_bytes(self.columns);
+        let blocks = Bits::row_scales(self.columns);
+        let (codes, scales) = (self.codes.len(), self.scales.len());
+        self.codes.resize(codes + rows * bytes, 0);
+        self.scales.resize(scales + rows * blocks, 0);
+        let codes = self.codes.get_mut(codes..).unwrap_or_default();
+        let scales = self.scales.get_mut(scales..).unwrap_or_default();
+        numbers
+            .par_chunks_exact(columns)
+            .with_min_len(ROWS_AT_ONCE)
+            .zip(codes.par_chunks_exact_mut(bytes.max(1)))
+            .zip(scales.par_chunks_exact_mut(blocks.max(1)))
+            .for_each(|((row, codes), scales)| {
+                super::kernel::quantize::quantize(self.bits, row, codes, scales);
+            });
+        self.rows += rows;
     }
 
     pub(crate) fn bits(&self) -> Bits {
@@ -210,18 +181,6 @@ impl QuantizedMatrix {
     }
 }
 
-/// The number farthest from zero, with its sign; not a number when one is not finite, so that damage
-/// is not read as weights.
-fn largest(block: &[f32]) -> f32 {
-    if block.iter().any(|x| !x.is_finite()) {
-        return f32::NAN;
-    }
-    block.iter().fold(
-        0.0,
-        |most: f32, x| if x.abs() > most.abs() { *x } else { most },
-    )
-}
-
 /// A scale as a number: bf16 is the upper half of an `f32`.
 #[inline(always)]
 pub(super) fn scale_value(scale: u16) -> f32 {
@@ -232,6 +191,7 @@ pub(super) fn scale_value(scale: u16) -> f32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::quantized::kernel::quantize::largest;
     use proptest::prelude::*;
 
     fn back(bits: Bits, columns: usize, numbers: &[f32]) -> Vec<f32> {

@@ -18,6 +18,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 pub use error::WeightsError;
@@ -32,6 +33,12 @@ use crate::quantized::GpuLinear;
 use crate::quantized::{self, Half, HalfMatrix, Matrix, PackedLinear, QuantizedMatrix};
 use files::{expected, stored_blocks};
 use shard::Shard;
+
+/// Numbers that a thread takes at least, where each of several takes some.
+const ALONE: usize = 1 << 14;
+
+/// Columns that are transposed together: as many numbers as a line of the cache has.
+const TOGETHER: usize = 16;
 
 /// How a tensor starts when it does not come from a file.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +77,8 @@ impl Weights {
         if precision.is_quantized() && !takes_blocks(device) {
             return Err(WeightsError::Device { precision });
         }
+        // What an earlier model left, which serves nothing else.
+        device.memory_cleanup();
         Ok(Self {
             origin: Origin::Files {
                 dir: dir.to_owned(),
@@ -261,8 +270,9 @@ impl Weights {
             }
         };
         let device = &self.device;
-        // They stay, so a GPU's memory need not look among them for room each time a kernel asks for some.
-        device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, dtype)))
+        to_stay(data, device, |data| {
+            Tensor::from_data(data, (device, dtype))
+        })
     }
 
     /// The numbers of a tensor of `shape`, as rows of `columns`, in the precision asked for.
@@ -341,7 +351,7 @@ impl Weights {
     }
 
     /// Fills one vector, converting on the way: nothing of the tensor is held twice.
-    fn gather<E: Copy + Default>(
+    fn gather<E: Copy + Default + Send>(
         &mut self,
         name: &str,
         shape: &[usize],
@@ -351,30 +361,33 @@ impl Weights {
         convert: fn(f32) -> E,
     ) -> Result<Vec<E>, WeightsError> {
         self.expect(name, shape)?;
+        let columns = columns.max(1);
         let count: usize = shape.iter().product();
-        let rows = (count / columns.max(1)).max(1);
+        let rows = (count / columns).max(1);
         let mut out = vec![E::default(); count];
         let mut row = 0;
         self.pieces(name, shape, columns, init, |piece| {
-            let new = piece.len() / columns.max(1);
             match layout {
                 Layout::Stored => {
-                    let target = out.iter_mut().skip(row * columns);
-                    for (to, from) in target.zip(piece) {
-                        *to = convert(*from);
-                    }
+                    let target = out.get_mut(row * columns..).unwrap_or_default();
+                    let converted = target.par_iter_mut().with_min_len(ALONE).zip(piece);
+                    converted.for_each(|(to, from)| *to = convert(*from));
                 }
-                // Column by column, so that what is written is contiguous.
                 Layout::Transposed => {
-                    for (column, target) in out.chunks_exact_mut(rows).enumerate() {
-                        let from = piece.iter().skip(column).step_by(columns);
-                        for (to, from) in target.iter_mut().skip(row).zip(from) {
-                            *to = convert(*from);
+                    // Some columns at a time, which lie side by side in what is read.
+                    let parts = out.par_chunks_mut(rows * TOGETHER).enumerate();
+                    parts.for_each(|(part, target)| {
+                        for (new, from) in piece.chunks_exact(columns).enumerate() {
+                            let from = from.iter().skip(part * TOGETHER);
+                            let target = target.iter_mut().skip(row + new).step_by(rows);
+                            for (to, from) in target.zip(from) {
+                                *to = convert(*from);
+                            }
                         }
-                    }
+                    });
                 }
             }
-            row += new;
+            row += piece.len() / columns;
         })?;
         Ok(out)
     }
@@ -386,7 +399,7 @@ impl Weights {
         shape: &[usize],
         columns: usize,
         init: Init,
-        mut sink: impl FnMut(&[f32]),
+        mut sink: impl FnMut(&[f32]) + Send,
     ) -> Result<(), WeightsError> {
         match &mut self.origin {
             Origin::Files { dir, shards } => {
@@ -405,6 +418,23 @@ impl Weights {
             }
         }
     }
+}
+
+/// Weights on their device.
+///
+/// On a GPU they lie apart from what comes and goes, or else its memory is searched with all of them in it each time
+/// that a kernel needs some. Not small ones, which would each be asked of the driver; nor those that are
+/// trained, which come and go.
+pub(crate) fn to_stay<T: Send>(
+    data: TensorData,
+    device: &Device,
+    upload: impl Fn(TensorData) -> T + Send,
+) -> T {
+    const LARGE: usize = 1 << 20;
+    if data.bytes().len() < LARGE || device.is_autodiff() {
+        return upload(data);
+    }
+    device.memory_persistent_allocations(data, upload)
 }
 
 /// Whether that is the processor, and without gradients: halves are multiplied there as they are.

@@ -75,8 +75,12 @@ fn scores_are_those_of_reading_with_the_states_of_all_tokens() {
 #[test]
 fn scores_on_a_gpu_are_those_of_the_processor_whichever_states_are_computed() {
     let dir = wide_model();
-    let gpu = common::gpu();
-    let room = if common::on_cuda(&gpu) { 1e-2 } else { 1e-4 };
+    let gpu = crate::common::gpu();
+    let room = if crate::common::on_cuda(&gpu) {
+        1e-2
+    } else {
+        1e-4
+    };
     let on_gpu = turns_scores(dir.path(), &gpu, Precision::F32);
     let on_cpu = turns_scores(dir.path(), &Device::flex(), Precision::F32);
     for (turn, (ours, expected)) in on_gpu.iter().zip(&on_cpu).enumerate() {

@@ -13,6 +13,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use super::matrix::{Bits, QuantizedMatrix};
 use super::{GPU_TILE_BYTES, PAIR};
 use crate::gpu::FEW;
+use crate::weights::to_stay;
 use kernels::BlockOps as _;
 
 /// A linear layer whose matrix lies on the GPU.
@@ -52,8 +53,7 @@ impl GpuLinear {
         let upload = |bytes: Vec<u8>| {
             let words = bytes.len() / size_of::<u32>();
             let data = TensorData::from_bytes_vec(bytes, [words], DType::U32);
-            // As other weights, apart from what comes and goes.
-            device.memory_persistent_allocations(data, |data| {
+            to_stay(data, device, |data| {
                 Tensor::<1, Int>::from_data(data, (device, DType::U32))
             })
         };
