@@ -11,8 +11,8 @@ use crate::gpu;
 /// square of scores, and keys after a block are not multiplied at all.
 pub(crate) const QUERY_BLOCK: usize = 128;
 
-/// Scores of a larger block on a GPU, in bytes, at most: there each block costs kernels to be asked for, and few
-/// queries leave most of it idle.
+/// On a GPU a block may be larger while its scores take no more bytes than this: each block costs kernels to be
+/// asked for, and few queries leave most of it idle.
 #[cfg(feature = "gpu-kernels")]
 const GPU_BLOCK_BYTES: usize = 32 << 20;
 
@@ -69,7 +69,7 @@ pub(crate) fn attend_padded(
     };
 
     let past = all - new;
-    let block = query_block(&query, all);
+    let block = query_block(&query, all, padding.is_some());
     let mut blocks = Vec::with_capacity(new.div_ceil(block));
     for start in (0..new).step_by(block) {
         let count = block.min(new - start);
@@ -112,17 +112,18 @@ pub(crate) fn attend_padded(
     }
 }
 
-/// Queries that are taken at a time, of so many keys.
-fn query_block(query: &Tensor<4>, keys: usize) -> usize {
+/// Queries that are taken at a time.
+///
+/// - keys: how many there are
+/// - padded: whether some of them are no tokens, so that the softmax is Burn's
+fn query_block(query: &Tensor<4>, keys: usize, padded: bool) -> usize {
     #[cfg(feature = "gpu-kernels")]
-    if gpu::applies(query) {
+    if !padded && gpu::applies(query) {
         let [batch, heads, _, _] = query.dims();
-        let of_one = batch * heads * keys * query.dtype().size();
-        let blocks = GPU_BLOCK_BYTES / (of_one * QUERY_BLOCK).max(1);
-        // Their softmax is in place there: two blocks' scores take what one's take before it and after.
-        return blocks.max(2) * QUERY_BLOCK;
+        let bytes = batch * heads * keys * query.dtype().size() * QUERY_BLOCK;
+        return (GPU_BLOCK_BYTES / bytes.max(1)).max(1) * QUERY_BLOCK;
     }
-    let _ = (query, keys);
+    let _ = (query, keys, padded);
     QUERY_BLOCK
 }
 

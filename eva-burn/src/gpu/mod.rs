@@ -2,8 +2,8 @@
 //!
 //! A GPU takes a small kernel in less time than it takes to ask for it, and a token's layer was over twenty of
 //! Burn's. Here it is eleven: normalisation, products with their bias, gate or residual
-//! ([`steps`]), and attention straight from the KV cache ([`attention`]). Of a long prompt's layer the products are
-//! Burn's, and what comes between them is ours ([`rows`]). With gradients, and on every other device, Burn's own
+//! ([`steps`]), and attention straight from the KV cache ([`attention`]). Of a long prompt's layer
+//! normalisation, rotation, gate and the shares of attention are ours ([`rows`]), and the rest is Burn's. With gradients, and on every other device, Burn's own
 //! operations are used.
 
 mod attention;
@@ -111,7 +111,8 @@ pub(crate) fn gated<const D: usize>(x: Tensor<D>, gate: Tensor<2>, up: Tensor<2>
 /// # Shapes
 /// - gate, up: alike, and so is what is returned
 pub(crate) fn gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    assert_eq!(gate.dims(), up.dims(), "one gates the other");
+    let alike = |x: &Tensor<D>| (x.dims(), x.dtype());
+    assert_eq!(alike(&gate), alike(&up), "one gates the other");
     Tensor::from_dispatch(Dispatch::gate(gate.into_dispatch(), up.into_dispatch()))
 }
 
@@ -125,6 +126,8 @@ pub(crate) fn rotated(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4>
     let fits = angles[0] == sequences || angles[0] == 1;
     assert!(fits && angles[1..] == [1, tokens, width / 2], "angles");
     assert_eq!(angles, sin.dims(), "cosines and sines");
+    let f32s = cos.dtype() == DType::F32 && sin.dtype() == DType::F32;
+    assert!(f32s, "angles are in f32");
     Tensor::from_dispatch(Dispatch::rotate(
         x.into_dispatch(),
         cos.into_dispatch(),
@@ -215,6 +218,9 @@ pub(crate) mod tests {
         if cuda { 2e-3 } else { EXACT }
     }
 
+    /// What steps in 16 bits may be off by.
+    const HALVES: f32 = 4e-3;
+
     #[track_caller]
     fn assert_close<const D: usize>(found: Tensor<D>, expected: Tensor<D>) {
         assert_within(EXACT, found, expected);
@@ -297,7 +303,12 @@ pub(crate) mod tests {
         for (rows, columns) in [(1, 1), (3, 6), (7, 45), (300, 1088)] {
             let (gate, up) = (normal([rows, columns]), normal([rows, columns]));
             let expected = silu(gate.clone()) * up.clone();
-            assert_close(super::gate(to(&gpu, &gate), to(&gpu, &up)), expected);
+            let on_gpu = || (to(&gpu, &gate), to(&gpu, &up));
+            let (gate, up) = on_gpu();
+            assert_close(super::gate(gate, up), expected.clone());
+            let (gate, up) = on_gpu();
+            let found = super::gate(gate.cast(DType::F16), up.cast(DType::F16));
+            assert_within(HALVES, found.cast(DType::F32), expected);
         }
     }
 
@@ -340,12 +351,56 @@ pub(crate) mod tests {
                 assert_close(shares(to(&gpu, &scores), queries, causal), expected);
             }
         }
+        let halves = |x: Tensor<4>| x.cast(DType::F16);
+        let scores = normal([1, 2, 6, 70]);
+        let seen = crate::cpu::Seen {
+            starts: &[],
+            queries: 6,
+            causal: true,
+        };
+        let expected = crate::cpu::shares(scores.clone(), 1.0, &seen);
+        let found = shares(halves(to(&gpu, &scores)), 6, true);
+        assert_within(HALVES, found.cast(DType::F32), expected);
         let nothing = Tensor::<4>::from_floats([[[[1.0, f32::NAN, 2.0]]]], &gpu);
         assert!(
             numbers(shares(nothing, 1, false))
                 .iter()
                 .all(|x| x.is_nan())
         );
+    }
+
+    #[test]
+    fn gates_and_shares_leave_what_lies_between_rows() {
+        let gpu = gpu();
+        let (x, y) = (normal([1, 2, 5, 64]), normal([1, 2, 5, 64]));
+        // Rows with gaps, as CUDA has them; and columns with gaps, which are copied together.
+        let narrow = |x: Tensor<4>| x.narrow(3, 0, 48);
+        let turned = |x: Tensor<4>| x.swap_dims(2, 3);
+        let seen = crate::cpu::Seen {
+            starts: &[],
+            queries: 1,
+            causal: false,
+        };
+        for view in [narrow, turned] {
+            let expected = silu(view(x.clone())) * view(y.clone());
+            let found = gate(view(to(&gpu, &x)), view(to(&gpu, &y)));
+            assert_close(found, expected);
+            let expected = crate::cpu::shares(view(x.clone()), 1.0, &seen);
+            assert_close(shares(view(to(&gpu, &x)), 1, false), expected);
+        }
+    }
+
+    #[test]
+    fn attention_in_several_blocks_is_that_of_the_processor() {
+        let gpu = gpu();
+        let query = normal([1, 16, 700, 16]);
+        let [keys, values] = [(); 2].map(|()| normal([1, 4, 1501, 16]));
+        for reach in [Reach::Causal, Reach::Everything] {
+            let expected = attend_padded(query.clone(), keys.clone(), values.clone(), reach, None);
+            let [q, k, v] = [&query, &keys, &values].map(|x| to(&gpu, x));
+            let found = attend_padded(q, k, v, reach, None);
+            assert_within(burns_product(), found, expected);
+        }
     }
 
     #[test]

@@ -58,18 +58,23 @@ pub(crate) trait RowOps: Backend {
 
 impl RowOps for CubeBackend {
     fn gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (gate, up) = (owned(gate), into_contiguous(up));
-        let count = gate.meta.shape().num_elements();
-        let width = vector_size(&[count]);
+        let (gate, pitch) = in_rows(owned(gate));
+        let (up, up_pitch) = in_rows(up);
+        let (rows, columns) = rows_and_columns(&gate);
+        let width = vector_size(&[columns, pitch, up_pitch]);
+        let units = rows * columns / width;
         let dim = CubeDim::new_1d(256);
-        gate_numbers::launch(
+        gate_rows::launch(
             &gate.client,
-            calculate_cube_count_elemwise(&gate.client, count / width, dim),
+            calculate_cube_count_elemwise(&gate.client, units, dim),
             dim,
             width,
             gate.clone().into_buffer_arg(),
             up.into_buffer_arg(),
-            count / width,
+            units,
+            columns / width,
+            pitch / width,
+            up_pitch / width,
             element(gate.dtype),
         );
         gate
@@ -114,10 +119,8 @@ impl RowOps for CubeBackend {
     }
 
     fn share_out(scores: FloatTensor<Self>, queries: usize, causal: bool) -> FloatTensor<Self> {
-        let scores = owned(scores);
-        let shape = scores.meta.shape();
-        let keys = shape[shape.num_dims() - 1];
-        let rows = shape.num_elements() / keys.max(1);
+        let (scores, pitch) = in_rows(owned(scores));
+        let (rows, keys) = rows_and_columns(&scores);
         let units = keys.next_power_of_two().clamp(LEAST_UNITS, MOST_UNITS);
         let dim = CubeDim::new_1d(units as u32);
         share_out_rows::launch(
@@ -127,6 +130,7 @@ impl RowOps for CubeBackend {
             scores.clone().into_buffer_arg(),
             rows,
             keys,
+            pitch,
             queries,
             units,
             causal,
@@ -136,26 +140,74 @@ impl RowOps for CubeBackend {
     }
 }
 
-/// A tensor that may be written to, row after row without gaps.
+/// A tensor that may be written to.
 fn owned(x: CubeTensor) -> CubeTensor {
-    into_contiguous(if x.can_mut() { x } else { x.copy() })
+    if x.can_mut() { x } else { x.copy() }
 }
 
+/// A tensor row after row, and the numbers from one row to the next: on CUDA rows have gaps between them, and to copy
+/// them together takes as long as the step itself.
+fn in_rows(x: CubeTensor) -> (CubeTensor, usize) {
+    if let Some(pitch) = row_pitch(&x) {
+        return (x, pitch);
+    }
+    let x = into_contiguous(x);
+    let pitch = row_pitch(&x).unwrap_or_else(|| rows_and_columns(&x).1);
+    (x, pitch)
+}
+
+/// The numbers from one row to the next; `None` where that is not the same all over.
+fn row_pitch(x: &CubeTensor) -> Option<usize> {
+    let mut sides = x.meta.shape().iter().zip(x.meta.strides().iter()).rev();
+    let (&columns, &step) = sides.next()?;
+    if columns > 1 && step != 1 {
+        return None;
+    }
+    // What is alone on its side may claim to lie anywhere.
+    let mut outer = sides.filter(|(side, _)| **side > 1);
+    let Some((side, &pitch)) = outer.next() else {
+        return Some(columns);
+    };
+    let mut expected = side * pitch;
+    for (side, stride) in outer {
+        if *stride != expected {
+            return None;
+        }
+        expected *= side;
+    }
+    (pitch >= columns).then_some(pitch)
+}
+
+fn rows_and_columns(x: &CubeTensor) -> (usize, usize) {
+    let shape = x.meta.shape();
+    let columns = shape[shape.num_dims() - 1];
+    (shape.num_elements() / columns.max(1), columns)
+}
+
+/// One unit takes some numbers that lie side by side.
+///
+/// - columns: of a row, in vectors, as the pitches are
 #[cube(launch)]
-fn gate_numbers<F: Float, N: Size>(
+fn gate_rows<F: Float, N: Size>(
     gate: &mut [Vector<F, N>],
     up: &[Vector<F, N>],
     units: usize,
+    columns: usize,
+    pitch: usize,
+    up_pitch: usize,
     #[define(F)] _element: ElemType,
 ) {
     if ABSOLUTE_POS >= units {
         terminate!();
     }
+    let row = ABSOLUTE_POS / columns;
+    let column = ABSOLUTE_POS % columns;
+    let place = row * pitch + column;
     let one = Vector::<f32, N>::new(1.0);
-    let numbers = Vector::<f32, N>::cast_from(gate[ABSOLUTE_POS]);
+    let numbers = Vector::<f32, N>::cast_from(gate[place]);
     let gated = numbers / (one + (-numbers).exp());
-    let up = Vector::<f32, N>::cast_from(up[ABSOLUTE_POS]);
-    gate[ABSOLUTE_POS] = Vector::cast_from(gated * up);
+    let up = Vector::<f32, N>::cast_from(up[row * up_pitch + column]);
+    gate[place] = Vector::cast_from(gated * up);
 }
 
 /// One unit takes two numbers, which are rotated together.
@@ -200,10 +252,15 @@ fn rotate_rows<F: Float>(
 
 /// One cube takes a row of scores.
 #[cube(launch)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's buffers and their sizes"
+)]
 fn share_out_rows<F: Float>(
     scores: &mut [F],
     rows: usize,
     keys: usize,
+    pitch: usize,
     queries: usize,
     #[comptime] units: usize,
     #[comptime] causal: bool,
@@ -214,7 +271,7 @@ fn share_out_rows<F: Float>(
         terminate!();
     }
     let unit = UNIT_POS as usize;
-    let start = row * keys;
+    let start = row * pitch;
     let mut seen = keys;
     if comptime!(causal) {
         seen = keys - queries + row % queries + 1;

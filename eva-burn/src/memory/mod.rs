@@ -4,7 +4,7 @@
 //! ([`parameters`]); the KV cache by its tokens; and what is computed on the way by the largest step,
 //! of the vision tower ([`vision_bytes`]) and of the decoder ([`reading_bytes`]). The first two are
 //! exact, the last two are those of Burn's CPU backend, within the bounds that the tests state; a GPU
-//! that fuses steps needs less, and its pool of buffers some more.
+//! takes some steps in place and queries in larger blocks (32 MiB of scores), and its pool of buffers needs some more.
 
 mod activations;
 mod parameters;
