@@ -422,16 +422,14 @@ impl Weights {
 
 /// Weights on their device.
 ///
-/// On a GPU they lie apart from what comes and goes, or else its memory is searched with all of them in it each time
-/// that a kernel needs some. Not small ones, which would each be asked of the driver; nor those that are
-/// trained, which come and go.
+/// On a GPU they lie apart from what comes and goes, small ones too, or else its memory is searched with all of them in
+/// it each time that a kernel needs some. Not those that are trained, which come and go.
 pub(crate) fn to_stay<T: Send>(
     data: TensorData,
     device: &Device,
     upload: impl Fn(TensorData) -> T + Send,
 ) -> T {
-    const LARGE: usize = 1 << 20;
-    if data.bytes().len() < LARGE || device.is_autodiff() {
+    if device.is_autodiff() {
         return upload(data);
     }
     device.memory_persistent_allocations(data, upload)
