@@ -3,8 +3,8 @@
 //! A GPU takes a small kernel in less time than it takes to ask for it, and a token's layer was over twenty of
 //! Burn's. Here it is eleven: normalisation, products with their bias, gate or residual
 //! ([`steps`]), and attention straight from the KV cache ([`attention`]). Of a long prompt's layer
-//! normalisation, rotation, gate and the shares of attention are ours ([`rows`]), and the rest is Burn's. With gradients, and on every other device, Burn's own
-//! operations are used.
+//! normalisation, rotation, gate and the shares of attention are ours ([`rows`]), and the rest is Burn's. With
+//! gradients, and on every other device, Burn's own operations are used.
 
 mod attention;
 mod rows;
