@@ -9,12 +9,14 @@ use crate::cache::KvCache;
 use crate::config::ModelConfig;
 use crate::input::Patches;
 use crate::projection::{Embedding, Projection};
-use crate::quantized::FEW;
 use crate::rope::{Position, text_rotary};
 use crate::text::{States, TextModel};
 use crate::threads::awake;
 use crate::vision::VisionTower;
 use crate::weights::{Precision, Weights, WeightsError};
+
+/// Up to this many tokens, each product takes so little time that waking threads for it counts.
+const FEW: usize = 12;
 
 /// The hidden size from which several threads share a product of one token, and only the last one's state is computed
 /// where no other is asked for.

@@ -189,7 +189,7 @@ impl Embedding {
                 // A token that the table lacks is a row of zeros.
                 let mut numbers = vec![0.0; ids.len() * matrix.columns()];
                 for (row, id) in numbers.chunks_exact_mut(matrix.columns().max(1)).zip(ids) {
-                    matrix.write_out(*id as usize, row);
+                    matrix.write_out(*id as usize, row.len(), row);
                 }
                 let shape = [ids.len(), matrix.columns()];
                 Tensor::from_data(TensorData::new(numbers, shape), device)

@@ -305,8 +305,18 @@ pub(crate) fn linear_each<const N: usize, const D: usize>(
     }))
 }
 
+/// Numbers of a line of the cache.
+const LINE: usize = 16;
+
+/// Numbers from a row that is written out to the next: an odd number of lines. `gemm` reads a column of some fifty
+/// rows at a time, and rows that are a power of two apart, or nearly so, would share a few places of the cache: with
+/// 2,048 columns it took six times as long to put them in order (docs/hardware.md).
+fn row_stride(columns: usize) -> usize {
+    (columns.div_ceil(LINE) | 1) * LINE
+}
+
 /// `x`, for which [`applies`](super::applies) holds, times a matrix whose rows are written out some at a time, by
-/// `write_out` with the first of them.
+/// `write_out` with the first of them and the numbers from a row to the next.
 ///
 /// # Shapes
 /// - x: `[vectors, columns]`
@@ -315,7 +325,7 @@ pub(crate) fn tiled(
     x: Tensor<2>,
     rows: usize,
     tile: usize,
-    write_out: impl Fn(usize, &mut [f32]),
+    write_out: impl Fn(usize, usize, &mut [f32]),
 ) -> Tensor<2> {
     let [vectors, columns] = x.dims();
     #[expect(clippy::expect_used, reason = "`applies` has seen the device")]
@@ -323,13 +333,14 @@ pub(crate) fn tiled(
     let x = x.to_contiguous();
     let x = Matrix::new(x.storage(), [vectors, columns], [columns, 1]);
     let tile = tile.clamp(1, rows.max(1));
-    let mut weights = vec![0.0; tile * columns];
+    let between = row_stride(columns);
+    let mut weights = vec![0.0; tile * between];
     let write_all = |numbers: &mut [MaybeUninit<f32>]| {
         for first in (0..rows).step_by(tile) {
             let count = tile.min(rows - first);
-            let weights = &mut weights[..count * columns];
-            write_out(first, weights);
-            let weights = Matrix::new(weights, [columns, count], [1, columns]);
+            let weights = &mut weights[..count * between];
+            write_out(first, between, weights);
+            let weights = Matrix::new(weights, [columns, count], [1, between]);
             let to = Target {
                 numbers: numbers.get_mut(first..).unwrap_or_default(),
                 stride: rows,
@@ -450,8 +461,11 @@ mod tests {
             let burns = x.clone().matmul(weights.clone().transpose());
             let weights: Vec<f32> = weights.try_into_vec_as().unwrap();
             for tile in [0, 1, 7, 100, rows, 1000] {
-                let ours = tiled(x.clone(), rows, tile, |first, numbers| {
-                    numbers.copy_from_slice(&weights[first * columns..][..numbers.len()]);
+                let ours = tiled(x.clone(), rows, tile, |first, between, numbers| {
+                    let from = weights.chunks(columns.max(1)).skip(first);
+                    for (to, from) in numbers.chunks_mut(between).zip(from) {
+                        to[..columns].copy_from_slice(from);
+                    }
                 });
                 assert_eq!(ours.dims(), [vectors, rows]);
                 let [ours, burns] = [ours, burns.clone()].map(|x| x.try_into_vec_as::<f32>());

@@ -69,13 +69,16 @@ impl HalfMatrix {
         self.numbers.get(first * self.columns..).unwrap_or_default()
     }
 
-    /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
-    /// as it is.
-    pub(super) fn write_out(&self, first: usize, out: &mut [f32]) {
-        let piece = ROWS_AT_ONCE * self.columns.max(1);
-        let pieces = out.par_chunks_mut(piece);
-        let pieces = pieces.zip(self.rows_from(first).par_chunks(piece));
-        pieces.for_each(|(out, numbers)| kernel::halves::widen(self.half, numbers, out));
+    /// The numbers of rows from `first` on, as many as `out` takes. What lies behind the last row is left as it
+    /// is, and so is what lies between rows.
+    ///
+    /// - stride: numbers from a row to the next, at least [`columns`](Self::columns)
+    pub(super) fn write_out(&self, first: usize, stride: usize, out: &mut [f32]) {
+        let rows = self.rows_from(first).par_chunks(self.columns.max(1));
+        out.par_chunks_mut(stride.max(1))
+            .with_min_len(ROWS_AT_ONCE)
+            .zip(rows)
+            .for_each(|(out, numbers)| kernel::halves::widen(self.half, numbers, out));
     }
 
     /// Products of rows from `first` on with vectors of `columns` numbers.
@@ -131,7 +134,7 @@ mod tests {
             assert_eq!((matrix.rows(), matrix.columns()), (rows, columns));
             for first in [0, 1, rows - 1, rows] {
                 let mut out = vec![0.0; (rows - first) * columns];
-                matrix.write_out(first, &mut out);
+                matrix.write_out(first, columns, &mut out);
                 let expected = numbers[first * columns..].iter();
                 let expected = expected.map(|x| half::bf16::from_f32(*x).to_f32());
                 assert!(

@@ -7,13 +7,9 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::activations::Activations;
 use super::halves::HalfMatrix;
-use super::matrix::QuantizedMatrix;
+use super::matrix::{Bits, QuantizedMatrix};
 use crate::cpu;
 use crate::threads::share_out;
-
-/// Up to this many vectors the weights are multiplied as they are; above, writing them out costs less
-/// than it saves (measured: see docs/hardware.md).
-pub(crate) const FEW: usize = 12;
 
 /// Products of a weight and a number that take less time than waking another core.
 const ALONE: usize = 1 << 19;
@@ -51,6 +47,16 @@ impl Matrix {
         }
     }
 
+    /// Up to this many vectors the weights are multiplied as they are; above, writing them out costs less than it
+    /// saves (docs/hardware.md). Matrices with few rows of many columns would have it later, others are near.
+    fn few(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) if matrix.bits() == Bits::Eight => 64,
+            Self::Blocks(_) => 32,
+            Self::Halves(_) => 16,
+        }
+    }
+
     /// Bytes of a row's weights.
     fn row_bytes(&self) -> usize {
         match self {
@@ -67,12 +73,14 @@ impl Matrix {
         }
     }
 
-    /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
-    /// as it is.
-    pub(crate) fn write_out(&self, first: usize, out: &mut [f32]) {
+    /// The numbers of rows from `first` on, as many as `out` takes. What lies behind the last row is left as it
+    /// is, and so is what lies between rows.
+    ///
+    /// - stride: numbers from a row to the next, at least [`columns`](Self::columns)
+    pub(crate) fn write_out(&self, first: usize, stride: usize, out: &mut [f32]) {
         match self {
-            Self::Blocks(matrix) => matrix.dequantize(first, out),
-            Self::Halves(matrix) => matrix.write_out(first, out),
+            Self::Blocks(matrix) => matrix.dequantize(first, stride, out),
+            Self::Halves(matrix) => matrix.write_out(first, stride, out),
         }
     }
 }
@@ -138,10 +146,17 @@ impl PackedLinear {
         }
         let vectors = shape.iter().product::<usize>() / columns.max(1);
         let x = x.reshape([vectors, columns]);
-        let products = if vectors <= FEW {
+        let few = |layer: &Self| vectors <= layer.matrix.few();
+        let products = if layers.iter().copied().all(few) {
             Self::multiply_few(layers, x, vectors)
         } else {
-            layers.map(|layer| layer.multiply_many(x.clone()))
+            layers.map(|layer| {
+                if few(layer) {
+                    let [product] = Self::multiply_few([layer], x.clone(), vectors);
+                    return product;
+                }
+                layer.multiply_many(x.clone())
+            })
         };
         let mut layers = layers.into_iter();
         products.map(|product| {
@@ -201,8 +216,8 @@ impl PackedLinear {
     fn multiply_many(&self, x: Tensor<2>) -> Tensor<2> {
         let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
         let tile = TILE_BYTES / (size_of::<f32>() * columns).max(1);
-        cpu::tiled(x, rows, tile, |first, numbers| {
-            self.matrix.write_out(first, numbers);
+        cpu::tiled(x, rows, tile, |first, stride, numbers| {
+            self.matrix.write_out(first, stride, numbers);
         })
     }
 }
@@ -211,7 +226,6 @@ impl PackedLinear {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::halves::Half;
-    use super::super::matrix::Bits;
     use super::*;
     use burn::tensor::{Device, Distribution};
 
@@ -239,7 +253,7 @@ mod tests {
     fn plain(layer: &PackedLinear, x: Tensor<2>) -> Vec<f32> {
         let matrix = layer.matrix();
         let mut weights = vec![0.0; matrix.rows() * matrix.columns()];
-        matrix.write_out(0, &mut weights);
+        matrix.write_out(0, matrix.columns(), &mut weights);
         let weights = TensorData::new(weights, [matrix.rows(), matrix.columns()]);
         let weights = Tensor::<2>::from_data(weights, &x.device());
         let product = x.matmul(weights.transpose());
@@ -264,7 +278,7 @@ mod tests {
                 let bias = (rows % 2 == 0)
                     .then(|| Param::from_tensor(random([1, rows]).squeeze_dim::<1>(0)));
                 let layer = PackedLinear::new(matrix, bias);
-                for vectors in [1, 2, FEW, FEW + 1, 40] {
+                for vectors in [1, 2, 13, 16, 17, 32, 33, 64, 65] {
                     let x = random([vectors, columns]);
                     let expected = plain(&layer, x.clone());
                     let found = numbers(layer.forward(x.unsqueeze::<3>()));
@@ -293,7 +307,7 @@ mod tests {
         };
         // Of integers and of halves, one too small for several threads and one that is not.
         let [a, b, c] = [layer(4000, 2, true), layer(70, 0, false), layer(1, 3, true)];
-        for vectors in [1, FEW, FEW + 1] {
+        for vectors in [1, 16, 17, 64, 65] {
             let x = random([vectors, 300]);
             let together = PackedLinear::forward_each([&a, &b, &c], x.clone());
             for (together, layer) in together.into_iter().zip([&a, &b, &c]) {

@@ -155,27 +155,24 @@ impl QuantizedMatrix {
         let blocks = Bits::row_scales(self.columns);
         let codes = self.codes.get(first * bytes..).unwrap_or_default();
         let scales = self.scales.get(first * blocks..).unwrap_or_default();
-        let steps = vectors.steps.chunks_exact(vectors.padded.max(1));
-        let of_steps = vectors.blocks.chunks_exact(blocks.max(1));
-        let count = steps.len();
-        for (index, (steps, of_steps)) in steps.zip(of_steps).enumerate() {
-            let out = out.get_mut(index..).unwrap_or_default();
-            super::kernel::blocks::multiply(self.bits, codes, scales, steps, of_steps, out, count);
-        }
+        super::kernel::blocks::multiply(self.bits, codes, scales, vectors, out);
     }
 
-    /// The numbers of rows from `first` on, as many as `out` takes; what lies behind the last row is left
-    /// as it is.
-    pub(crate) fn dequantize(&self, first: usize, out: &mut [f32]) {
+    /// The numbers of rows from `first` on, as many as `out` takes. What lies behind the last row is left as it
+    /// is, and so is what lies between rows.
+    ///
+    /// - stride: numbers from a row to the next, at least [`columns`](Self::columns)
+    pub(crate) fn dequantize(&self, first: usize, stride: usize, out: &mut [f32]) {
         let bytes = self.bits.row_bytes(self.columns);
         let blocks = Bits::row_scales(self.columns);
         let codes = self.codes.get(first * bytes..).unwrap_or_default();
         let scales = self.scales.get(first * blocks..).unwrap_or_default();
-        out.par_chunks_mut(self.columns.max(1))
+        out.par_chunks_mut(stride.max(1))
             .with_min_len(ROWS_AT_ONCE)
             .zip(codes.par_chunks(bytes.max(1)))
             .zip(scales.par_chunks(blocks.max(1)))
             .for_each(|((out, codes), scales)| {
+                let out = out.get_mut(..self.columns).unwrap_or_default();
                 super::kernel::blocks::dequantize(self.bits, codes, scales, out);
             });
     }
@@ -200,7 +197,7 @@ mod tests {
         matrix.push_rows(numbers);
         assert_eq!(matrix.rows(), rows);
         let mut out = vec![0.0; numbers.len()];
-        matrix.dequantize(0, &mut out);
+        matrix.dequantize(0, columns, &mut out);
         out
     }
 

@@ -220,7 +220,7 @@ mod tests {
         let mut matrix = QuantizedMatrix::with_capacity(bits, rows, columns);
         matrix.push_rows(&numbers(normal([rows, columns])));
         let mut plain = vec![0.0; rows * columns];
-        matrix.dequantize(0, &mut plain);
+        matrix.dequantize(0, matrix.columns(), &mut plain);
         (GpuLinear::new(matrix, None, gpu), plain)
     }
 

@@ -1,5 +1,7 @@
 //! Packed rows: how they are made, and their products with a vector.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub(super) mod blocks;
 pub(super) mod halves;
 pub(super) mod quantize;
