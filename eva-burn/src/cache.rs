@@ -12,13 +12,13 @@ use crate::weights::Precision;
 
 /// Bytes that the keys and values of one token take.
 ///
-/// - precision: that of the weights. Beside integers keys and values are `f32`, and so they are on the CPU
-///   beside `f16` and `bf16`, for which this is what a GPU takes
+/// - precision: that of the weights. Beside all but `f32` keys and values have 16 bits (beside integers
+///   `f32`'s 32 on a GPU without `f16`)
 #[must_use]
 pub fn kv_bytes_per_token(config: &ModelConfig, precision: Precision) -> u64 {
     let bytes = match precision {
-        Precision::Bf16 | Precision::F16 => 2,
-        Precision::F32 | Precision::Int8 | Precision::Int4 => 4,
+        Precision::Bf16 | Precision::F16 | Precision::Int8 | Precision::Int4 => 2,
+        Precision::F32 => 4,
     };
     kv_values_per_token(&config.text) * bytes
 }
@@ -30,8 +30,8 @@ pub(crate) fn kv_values_per_token(config: &TextConfig) -> u64 {
 }
 
 /// Products of queries with one sequence's columns in a layer, padding included, from which on
-/// [`KvCache::attend`] is taken: 147 tokens of the 7B model, 256 of the 3B. With fewer there is little to win,
-/// and a model as small as eva-tiny is trained by what rollouts have always computed, to the bit.
+/// [`KvCache::attend`] is taken for `f32`: 147 tokens of the 7B model, 256 of the 3B. With fewer there is little
+/// to win, and a model as small as eva-tiny is trained by what rollouts have always computed, to the bit.
 const WORTH_IT: usize = 1 << 19;
 
 /// Keys and values of one sequence, or of several that advance together.
@@ -156,7 +156,8 @@ impl KvCache {
         Some(places.lower(starts))
     }
 
-    /// Appends the new tokens' keys and values to a layer and returns all of it.
+    /// Appends the new tokens' keys and values to a layer and returns all of it, in their number type. New ones
+    /// are as exact in there as those before them, so that one reading or several come to the same.
     ///
     /// The tokens count as read only after [`advance`](Self::advance).
     ///
@@ -169,21 +170,20 @@ impl KvCache {
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let [sequences, heads, new, width] = keys.dims();
-        let (start, end) = (self.len, self.len + new);
-        let range = [0..sequences, 0..heads, start..end, 0..width];
-        let layer = &mut self.layers[layer];
-        // In place: a clone of the cache alive here would copy all of it.
-        layer
-            .keys
-            .inplace(|cache| cache.slice_assign(range.clone(), keys));
-        layer
-            .values
-            .inplace(|cache| cache.slice_assign(range, values));
-        (
-            layer.keys.clone().narrow(2, 0, end),
-            layer.values.clone().narrow(2, 0, end),
-        )
+        let LayerCache {
+            keys: kept_keys,
+            values: kept_values,
+        } = &mut self.layers[layer];
+        let append = |kept: &mut Tensor<4>, new: Tensor<4>| {
+            let [sequences, heads, count, width] = new.dims();
+            let (start, end) = (self.len, self.len + count);
+            let range = [0..sequences, 0..heads, start..end, 0..width];
+            let (dtype, kept_dtype) = (new.dtype(), kept.dtype());
+            // In place: a clone of the cache alive here would copy all of it.
+            kept.inplace(|kept| kept.slice_assign(range, new.cast(kept_dtype)));
+            kept.clone().narrow(2, 0, end).cast(dtype)
+        };
+        (append(kept_keys, keys), append(kept_values, values))
     }
 
     /// Appends one new token's keys and values of each sequence to a layer, as [`append`](Self::append)
@@ -203,10 +203,12 @@ impl KvCache {
         let [_, heads, asked, width] = query.dims();
         let new = keys.dims()[2];
         let ours = [query, keys, values].iter().all(|x| cpu::applies(x));
-        if !ours || asked != 1 || new != 1 || heads * width * self.len < WORTH_IT {
+        let layer = &mut self.layers[layer];
+        // Of 16 bits Burn's products would have all widened.
+        let worth_it = heads * width * self.len >= WORTH_IT || layer.keys.dtype() != query.dtype();
+        if !ours || asked != 1 || new != 1 || !worth_it {
             return None;
         }
-        let layer = &mut self.layers[layer];
         Some(cpu::attended(
             query.clone(),
             (&mut layer.keys, keys.clone()),

@@ -236,7 +236,7 @@ impl Context {
         }
         let embeddings = model.embed(&[tokens], features, config);
         self.cache
-            .reserve(tokens.len(), self.most, embeddings.dtype());
+            .reserve(tokens.len(), self.most, model.kv_dtype());
         let cache = Some(&mut self.cache);
         let hidden = model.decode(embeddings, &[&places], config, cache, states);
         self.tokens.extend_from_slice(tokens);

@@ -65,7 +65,7 @@ impl Joined {
             .collect();
         let places: Vec<&[Position]> = places.iter().map(|place| place.as_slice()).collect();
         let embeddings = model.embed(&rows, None, config);
-        self.cache.reserve(1, self.most, embeddings.dtype());
+        self.cache.reserve(1, self.most, model.kv_dtype());
         let cache = Some(&mut self.cache);
         let hidden = model.decode(embeddings, &places, config, cache, States::Last);
         for (context, token) in self.contexts.iter_mut().zip(tokens) {

@@ -94,6 +94,17 @@ impl Qwen25Vl {
         }
     }
 
+    /// The number type that keys and values are kept in: that of the activations, but 16 bits beside weights that
+    /// are packed in fewer bits than they are multiplied in, where the device has them. What is lost by that is
+    /// small beside what the weights have lost.
+    pub(crate) fn kv_dtype(&self) -> DType {
+        if self.is_packed() && self.device().supports_dtype(DType::F16) {
+            DType::F16
+        } else {
+            self.model.norm.dtype()
+        }
+    }
+
     /// Reads `tokens` tokens, by `read`. Few of them a large model on the CPU reads with threads kept [`awake`].
     pub(crate) fn reading<R: Send>(&self, tokens: usize, read: impl FnOnce() -> R + Send) -> R {
         let on_cpu = self.device() == Device::flex();

@@ -113,8 +113,7 @@ impl BurnPolicy {
         if eos.is_empty() {
             eos.extend(chat.token_id("<|im_end|>"));
         }
-        // Keys and values are of the type that comes out of the embeddings.
-        let bytes = model.embed(&[&[0]], None, &config).dtype().size() as u64;
+        let bytes = model.kv_dtype().size() as u64;
         Self {
             model,
             images,

@@ -9,7 +9,8 @@ use eva_burn::config::ImageConfig;
 use eva_burn::context::Context;
 use eva_burn::quantized::{ConvertError, convert};
 use eva_burn::weights::{Precision, WeightsError, save};
-use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl};
+use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl, kv_bytes_per_token};
+use eva_core::{Message, Part, Policy as _, RgbImage, Role};
 use proptest::prelude::*;
 
 use common::{Reference, pictures};
@@ -217,6 +218,39 @@ fn a_policy_is_loaded_from_a_quantized_directory() {
     let out = tempfile::tempdir().unwrap();
     convert(&from, out.path(), Precision::Int8, |_, _| ()).unwrap();
     BurnPolicy::load(out.path(), &Device::flex()).unwrap();
+}
+
+#[test]
+fn keys_and_values_beside_packed_weights_stay_in_16_bits_while_tokens_are_written() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/eva-tiny");
+    let question = "Which card is shown when the blue ball leaves the frame? ".repeat(8);
+    let parts: [Part<'_, RgbImage>; 1] = [Part::Text(&question)];
+    let conversation = [Message {
+        role: Role::User,
+        parts: &parts,
+    }];
+    for precision in [
+        Precision::F32,
+        Precision::Bf16,
+        Precision::F16,
+        Precision::Int8,
+        Precision::Int4,
+    ] {
+        let policy = BurnPolicy::load_as(&dir, &Device::flex(), precision).unwrap();
+        let mut policy = policy.with_max_new_tokens(20);
+        let usage = policy.generate(&conversation, &mut String::new()).unwrap();
+        assert!(usage.prompt > 60 && usage.completion > 2, "{usage:?}");
+        let per_token = kv_bytes_per_token(policy.config(), precision);
+        let tokens = u64::from(usage.prompt + usage.completion);
+        // The last token need not be read, and room is made for twice as many at most.
+        let room = tokens - 1..=2 * u64::from(usage.prompt);
+        assert_eq!(policy.kv_bytes() % per_token, 0);
+        assert!(
+            room.contains(&(policy.kv_bytes() / per_token)),
+            "{precision}: {} bytes, {per_token} a token, {usage:?}",
+            policy.kv_bytes()
+        );
+    }
 }
 
 proptest! {

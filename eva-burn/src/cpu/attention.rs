@@ -8,9 +8,12 @@
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{kernel, numbers};
+use crate::quantized::{Half, widen};
 use crate::threads::share_out;
 
 /// Keys that are taken at a time.
@@ -30,19 +33,62 @@ impl Kept {
         let [_, _, capacity, width] = taken.dims();
         let mut data = taken.into_data();
         let new = new.into_data();
-        #[expect(clippy::expect_used, reason = "`applies` has seen the type")]
-        let kept: &mut [f32] = data.as_mut_slice().expect("numbers of another type");
-        let heads = kept.chunks_exact_mut((capacity * width).max(1));
-        for (head, new) in heads.zip(numbers(&new).chunks_exact(width.max(1))) {
-            head[place * width..][..width].copy_from_slice(new);
+        let new = numbers(&new).chunks_exact(width.max(1));
+        if let Ok(kept) = data.as_mut_slice::<f16>() {
+            let heads = kept.chunks_exact_mut((capacity * width).max(1));
+            for (head, new) in heads.zip(new) {
+                head[place * width..][..width].convert_from_f32_slice(new);
+            }
+        } else {
+            #[expect(clippy::expect_used, reason = "keys are kept in no third type")]
+            let kept: &mut [f32] = data.as_mut_slice().expect("numbers of another type");
+            let heads = kept.chunks_exact_mut((capacity * width).max(1));
+            for (head, new) in heads.zip(new) {
+                head[place * width..][..width].copy_from_slice(new);
+            }
         }
         Self { data, capacity }
     }
 
     /// The rows of some tokens of one head of one sequence.
-    fn rows(&self, head: usize, tokens: &Range<usize>, width: usize) -> &[f32] {
+    fn rows(&self, head: usize, tokens: &Range<usize>, width: usize) -> Rows<'_> {
         let first = (head * self.capacity + tokens.start) * width;
-        &numbers(&self.data)[first..first + tokens.len() * width]
+        let place = first..first + tokens.len() * width;
+        match self.data.as_slice::<f16>() {
+            Ok(kept) => Rows::Halves(kept[place].reinterpret_cast()),
+            Err(_) => Rows::Whole(&numbers(&self.data)[place]),
+        }
+    }
+}
+
+/// Numbers of the cache, one token's after the other's.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    Whole(&'a [f32]),
+    /// As bits of `f16`.
+    Halves(&'a [u16]),
+}
+
+impl Rows<'_> {
+    fn len(self) -> usize {
+        match self {
+            Self::Whole(numbers) => numbers.len(),
+            Self::Halves(numbers) => numbers.len(),
+        }
+    }
+
+    /// `count` numbers from `first` on, or what is left: where they lie, or in `wide`.
+    #[inline(always)]
+    fn part<'b>(&'b self, first: usize, count: usize, wide: &'b mut Vec<f32>) -> &'b [f32] {
+        let place = first..(first + count).min(self.len());
+        match self {
+            Self::Whole(numbers) => &numbers[place],
+            Self::Halves(numbers) => {
+                wide.resize(place.len(), 0.0);
+                widen(Half::F16, &numbers[place], wide);
+                wide
+            }
+        }
     }
 }
 
@@ -59,7 +105,8 @@ struct Piece<'a> {
 ///
 /// # Shapes
 /// - query: `[sequences, heads, 1, width]`, returned alike
-/// - keys, values: `[sequences, kv_heads, capacity, width]` and the new ones, `[sequences, kv_heads, 1, width]`
+/// - keys, values: `[sequences, kv_heads, capacity, width]`, in `f32` or `f16`, and the new ones, `[sequences,
+///   kv_heads, 1, width]`
 /// - starts: of each sequence, the tokens before its first
 pub(crate) fn attended(
     query: Tensor<4>,
@@ -124,7 +171,11 @@ pub(crate) fn attended(
             put_together(found, scale, out);
         }
     }
-    let back = |kept: Kept| Tensor::from_data(kept.data, &device);
+    let back = |kept: Kept| {
+        // The type named: without it, they would become the device's usual one.
+        let dtype = kept.data.dtype();
+        Tensor::from_data(kept.data, (&device, dtype))
+    };
     (*keys, *values) = (back(kept_keys), back(kept_values));
     Tensor::from_data(TensorData::new(mixed, shape), &device)
 }
@@ -134,34 +185,39 @@ struct Attend<'a> {
     /// Rows of `width`.
     queries: &'a [f32],
     /// A row of `width` for each token.
-    keys: &'a [f32],
+    keys: Rows<'a>,
     /// As `keys`.
-    values: &'a [f32],
+    values: Rows<'a>,
     width: usize,
     scale: f32,
     /// For each query the largest score, the sum of the shares beside it, and the values in these shares.
     found: &'a mut [f32],
 }
 
-/// Tokens whose values are mixed at a time: they stay in the fastest cache for all queries.
+/// Tokens that are taken at a time: they stay in the fastest cache for all queries.
 const TOKENS: usize = 32;
 
 /// Vectors that are added up side by side.
 const SIDE: usize = 4;
 
 // Not left to the compiler, as the loops of `kernel` are: what it makes of such short products takes twice
-// as long, or four times, by the turn of a phrase.
+// as long, or four times, by the turn of a phrase. No closures: they would not have the instructions.
 impl WithSimd for Attend<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let tokens = self.keys.len() / self.width;
-        let mut scores = vec![0.0; self.queries.len() / self.width * tokens];
-        for (token, key) in self.keys.chunks_exact(self.width).enumerate() {
-            let queries = self.queries.chunks_exact(self.width);
-            for (scores, query) in scores.chunks_exact_mut(tokens).zip(queries) {
-                scores[token] = product(simd, query, key);
+        let Self { width, .. } = self;
+        let tokens = self.keys.len() / width;
+        let mut scores = vec![0.0; self.queries.len() / width * tokens];
+        let mut wide = Vec::new();
+        for first in (0..tokens).step_by(TOKENS) {
+            let keys = self.keys.part(first * width, TOKENS * width, &mut wide);
+            for (token, key) in keys.chunks_exact(width).enumerate() {
+                let queries = self.queries.chunks_exact(width);
+                for (scores, query) in scores.chunks_exact_mut(tokens).zip(queries) {
+                    scores[first + token] = product(simd, query, key);
+                }
             }
         }
         let found = self.found.chunks_exact_mut(self.width + 2);
@@ -171,11 +227,11 @@ impl WithSimd for Attend<'_> {
             found[0] = most;
             found[1] = kernel::exponentials(scores, most, self.scale);
         }
-        for (block, values) in self.values.chunks(TOKENS * self.width).enumerate() {
-            let found = self.found.chunks_exact_mut(self.width + 2);
+        for first in (0..tokens).step_by(TOKENS) {
+            let values = self.values.part(first * width, TOKENS * width, &mut wide);
+            let found = self.found.chunks_exact_mut(width + 2);
             for (shares, found) in scores.chunks_exact(tokens).zip(found) {
-                let shares = &shares[block * TOKENS..];
-                mix(simd, shares, values, &mut found[2..]);
+                mix(simd, &shares[first..], values, &mut found[2..]);
             }
         }
     }
@@ -245,7 +301,7 @@ fn put_together<'a>(found: impl Iterator<Item = &'a [f32]> + Clone, scale: f32, 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{DType, Device, Distribution};
 
     use super::*;
     use crate::attention::{Reach, attend_padded};
@@ -300,9 +356,12 @@ mod tests {
             let place = [0..sequences, 0..kv_heads, len..all, 0..width];
             let after = [0, 1].map(|which: usize| {
                 let cached = self.cached[which].clone();
-                cached.slice_assign(place.clone(), self.new[which].clone())
+                let new = self.new[which].clone().cast(cached.dtype());
+                cached.slice_assign(place.clone(), new)
             });
-            let [keys, values] = after.clone().map(|kept| kept.narrow(2, 0, all));
+            let [keys, values] = after
+                .clone()
+                .map(|kept| kept.narrow(2, 0, all).cast(DType::F32));
             let columns = self.starts.iter().flat_map(|start| {
                 let padded = (0..all).map(move |column| column < *start);
                 padded.collect::<Vec<bool>>()
@@ -335,6 +394,20 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_cache_of_16_bits_is_read_as_its_numbers_and_appended_to() {
+        for (heads, width, len) in [([4, 2], 64, 700), ([14, 2], 128, KEYS), ([1, 1], 3, 0)] {
+            let mut case = Case::new(heads, width, len, &[0, len / 3]);
+            case.cached = case.cached.map(|kept| kept.cast(DType::F16));
+            let ((ours, our_cache), (burns, cache)) = (case.ours(), case.burns());
+            for (ours, burns) in vector(ours).iter().zip(vector(burns)) {
+                assert!((ours - burns).abs() < 2e-5, "{ours} for {burns}");
+            }
+            let halves = |kept: Tensor<4>| kept.into_data().try_to_vec::<f16>().unwrap();
+            assert_eq!(our_cache.map(halves), cache.map(halves));
         }
     }
 

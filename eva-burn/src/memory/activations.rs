@@ -60,9 +60,15 @@ pub fn reading_bytes(config: &ModelConfig, new: u64, all: u64, precision: Precis
     // with all keys, before and after the softmax.
     let block = new.min(QUERY_BLOCK as u64);
     let scores = (2 * heads * block).saturating_mul(all);
+    // Beside packed weights keys and values are kept in 16 bits, and a layer's are widened.
+    let widened = match precision.is_quantized() {
+        true => (2 * keys).saturating_mul(all),
+        false => 0,
+    };
     let attention = new
         .saturating_mul(3 * width + 2 * keys)
-        .saturating_add(scores);
+        .saturating_add(scores)
+        .saturating_add(widened);
     let tables = new.saturating_mul(head);
     attention
         .max(feed_forward)

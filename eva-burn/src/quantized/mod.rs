@@ -29,6 +29,7 @@ pub(crate) use convert::{scales_name, scheme};
 #[cfg(feature = "gpu-kernels")]
 pub(crate) use gpu::GpuLinear;
 pub(crate) use halves::{Half, HalfMatrix};
+pub(crate) use kernel::halves::widen;
 pub(crate) use layer::{Matrix, PackedLinear, TILE_BYTES};
 pub(crate) use matrix::{Bits, QuantizedMatrix};
 

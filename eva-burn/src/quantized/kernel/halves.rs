@@ -68,7 +68,7 @@ fn products(
 }
 
 /// 16-bit numbers as `f32`, as many as `out` takes.
-pub(in crate::quantized) fn widen(half: Half, numbers: &[u16], out: &mut [f32]) {
+pub(crate) fn widen(half: Half, numbers: &[u16], out: &mut [f32]) {
     match half {
         #[cfg(target_arch = "x86_64")]
         Half::F16 if f16c::is_there() => f16c::widen(numbers, out),
@@ -86,13 +86,17 @@ fn widen_plain(half: Half, numbers: &[u16], out: &mut [f32]) {
 
 #[inline(always)]
 fn write(halves: &[u16], out: &mut [f32], values: impl Fn([u16; LANES]) -> [f32; LANES]) {
-    for (out, halves) in out.chunks_mut(LANES).zip(halves.chunks(LANES)) {
-        let values = match halves.as_array() {
-            Some(halves) => values(*halves),
-            None => values(padded(halves)),
-        };
-        for (to, value) in out.iter_mut().zip(&values).take(halves.len()) {
-            *to = *value;
+    let mut done = 0;
+    let whole = out.as_chunks_mut::<LANES>().0.iter_mut();
+    for (to, halves) in whole.zip(halves.as_chunks::<LANES>().0) {
+        *to = values(*halves);
+        done += LANES;
+    }
+    let (last, out) = (&halves[done..], &mut out[done..]);
+    if !last.is_empty() && !out.is_empty() {
+        let values = values(padded(last));
+        for ((to, value), _) in out.iter_mut().zip(values).zip(last) {
+            *to = value;
         }
     }
 }

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 pub(super) mod blocks;
-pub(super) mod halves;
+pub(crate) mod halves;
 pub(super) mod quantize;
 
 /// Numbers of 16 bits that are multiplied at a time: those of a line of the cache.
