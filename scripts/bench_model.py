@@ -2,7 +2,7 @@
 
     bench_model.py make SHAPE DIR [--device cuda]     writes a model directory of random weights
     bench_model.py torch DIR [--device cuda] [--dtype bfloat16] [--threads 2]
-    bench_model.py gguf DIR FILE                      the decoder alone, f16, for llama.cpp
+    bench_model.py gguf DIR FILE [--type q4_0]        the decoder alone, for llama.cpp: f16, q8_0 or q4_0
     bench_model.py llama FILE [--threads 2]           llama.cpp by llama-cpp-python
 
 `torch` and `llama` print one JSON object each, with the names of `eva-burn/benches/model.rs`.
@@ -168,7 +168,6 @@ def run_torch(args):
 
 def to_gguf(args):
     import gguf
-    import torch
     from safetensors import safe_open
 
     c = json.loads((Path(args.dir) / "config.json").read_text())
@@ -183,7 +182,7 @@ def to_gguf(args):
     w.add_head_count_kv(c["num_key_value_heads"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
     w.add_rope_freq_base(c["rope_theta"])
-    w.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    w.add_file_type(gguf.LlamaFileType["MOSTLY_" + args.type.upper()])
     # A vocabulary of that size, of which the text means nothing.
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("qwen2")
@@ -208,11 +207,21 @@ def to_gguf(args):
             _, _, layer, rest = name.split(".", 3)
             rest, kind = rest.rsplit(".", 1)
             new = f"blk.{layer}.{names[rest]}.{kind}"
-        w.add_tensor(new, t.numpy() if t.ndim == 1 else t.to(torch.float16).numpy())
+        if t.ndim == 1:
+            w.add_tensor(new, t.numpy())
+            continue
+        # As ours: the embedding, which is the head too, has 8 bits at least.
+        kind = "q8_0" if (args.type, new) == ("q4_0", "token_embd.weight") else args.type
+        kind = gguf.GGMLQuantizationType[kind.upper()]
+        w.add_tensor(new, gguf.quants.quantize(t.numpy(), kind), raw_dtype=kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
+
+
+# Of a GGUF file, as `general.file_type` numbers them.
+FILE_TYPES = {"1": "f16", "2": "q4_0", "7": "q8_0"}
 
 
 def run_llama(args):
@@ -235,7 +244,8 @@ def run_llama(args):
 
     runs = [once() for _ in range(args.repeats)]
     print(json.dumps(dict(
-        engine=f"llama.cpp ({llama_cpp.__version__})", device="cpu", precision="f16", load_s=load,
+        engine=f"llama.cpp ({llama_cpp.__version__})", device="cpu",
+        precision=FILE_TYPES.get(model.metadata["general.file_type"]), load_s=load,
         prefill_s=min(r[0] for r in runs), prompt_tokens=args.prompt, pictures=0,
         decode_tokens_per_s=args.tokens / min(r[1] for r in runs))))
 
@@ -257,10 +267,11 @@ def main():
         p.add_argument("--tokens", type=int, default=48)
         p.add_argument("--repeats", type=int, default=3)
         p.set_defaults(run=run)
+        return p
 
     command("make", make, "shape", "dir")
     command("torch", run_torch, "dir")
-    command("gguf", to_gguf, "dir", "file")
+    command("gguf", to_gguf, "dir", "file").add_argument("--type", choices=FILE_TYPES.values(), default="f16")
     command("llama", run_llama, "file")
     args = parser.parse_args()
     args.run(args)
