@@ -30,12 +30,15 @@ export RAYON_NUM_THREADS=$threads OMP_NUM_THREADS=$threads
   done
   "$python" scripts/bench_model.py torch "$out/$shape" --threads "$threads" --repeats "$repeats"
   # The decoder alone, without pictures, which is what llama.cpp is given.
-  for precision in f32 f16 bf16; do
+  for precision in f32 f16 bf16 int8 int4; do
     cargo bench --quiet --locked -p eva-burn --bench model -- --model "$PWD/$out/$shape" \
       --precision "$precision" --pictures 0 --repeats "$repeats"
   done
   if "$python" -c 'import llama_cpp' 2>/dev/null; then
-    [[ -e $out/$shape.gguf ]] || "$python" scripts/bench_model.py gguf "$out/$shape" "$out/$shape.gguf"
-    "$python" scripts/bench_model.py llama "$out/$shape.gguf" --threads "$threads" --repeats "$repeats"
+    for type in f16 q8_0 q4_0; do
+      file=$out/$shape-$type.gguf
+      [[ -e $file ]] || "$python" scripts/bench_model.py gguf "$out/$shape" "$file" --type "$type"
+      "$python" scripts/bench_model.py llama "$file" --threads "$threads" --repeats "$repeats"
+    done
   fi
 } | tee "$out/$shape.jsonl"
