@@ -210,8 +210,9 @@ def to_gguf(args):
         if t.ndim == 1:
             w.add_tensor(new, t.numpy())
             continue
-        # As ours: the embedding, which is the head too, has 8 bits at least.
-        kind = "q8_0" if (args.type, new) == ("q4_0", "token_embd.weight") else args.type
+        # As ours: embedding and head have 8 bits at least.
+        ends = new in ("token_embd.weight", "output.weight")
+        kind = "q8_0" if args.type == "q4_0" and ends else args.type
         kind = gguf.GGMLQuantizationType[kind.upper()]
         w.add_tensor(new, gguf.quants.quantize(t.numpy(), kind), raw_dtype=kind)
     w.write_header_to_file()

@@ -12,8 +12,8 @@ use crate::weights::Precision;
 
 /// Bytes that the keys and values of one token take.
 ///
-/// - precision: that of the weights. Beside all but `f32` keys and values have 16 bits (beside integers
-///   `f32`'s 32 on a GPU without `f16`)
+/// - precision: that of the weights. Beside all but `f32` keys and values have 16 bits: `bf16` beside `bf16`, `f16`
+///   beside others (beside integers `f32`'s 32 on a GPU without `f16`)
 #[must_use]
 pub fn kv_bytes_per_token(config: &ModelConfig, precision: Precision) -> u64 {
     let bytes = match precision {
@@ -181,6 +181,9 @@ impl KvCache {
             let (dtype, kept_dtype) = (new.dtype(), kept.dtype());
             // In place: a clone of the cache alive here would copy all of it.
             kept.inplace(|kept| kept.slice_assign(range, new.cast(kept_dtype)));
+            if dtype != kept_dtype && kept.device() == Device::flex() {
+                return cpu::widened(kept, end);
+            }
             kept.clone().narrow(2, 0, end).cast(dtype)
         };
         (append(kept_keys, keys), append(kept_values, values))
@@ -404,12 +407,14 @@ fn copied(
 
 /// Single sequences as rows of one tensor, each with its end at column `len`.
 fn aligned(singles: Vec<Tensor<4>>, lens: &[usize], len: usize, capacity: usize) -> Tensor<4> {
-    let Some(first) = singles.first() else {
+    // One that has read something knows the number type.
+    let read = singles.iter().zip(lens).find(|(_, own)| **own > 0);
+    let Some(like) = read.map(|(single, _)| single).or(singles.first()) else {
         return Tensor::zeros([0; 4], &Device::default());
     };
-    let [_, heads, _, width] = first.dims();
+    let [_, heads, _, width] = like.dims();
     let shape = [lens.len(), heads, capacity, width];
-    let mut all = Tensor::zeros(shape, (&first.device(), first.dtype()));
+    let mut all = Tensor::zeros(shape, (&like.device(), like.dtype()));
     for (row, (single, own)) in singles.into_iter().zip(lens).enumerate() {
         if *own > 0 {
             let range = [row..row + 1, 0..heads, len - own..len, 0..width];

@@ -40,8 +40,8 @@ impl Qwen25Vl {
     }
 
     /// As [`load`](Self::load), with the weights in another precision. On a GPU, and for training, `f16` and
-    /// `bf16` are that of keys, values and activations too; norms and softmax are computed in `f32` all
-    /// the same.
+    /// `bf16` are that of activations too; norms and softmax are computed in `f32` all the same. What keys and values
+    /// are kept in says [`kv_bytes_per_token`](crate::kv_bytes_per_token).
     ///
     /// # Errors
     /// [`WeightsError`] names the tensor or the file.
@@ -94,15 +94,13 @@ impl Qwen25Vl {
         }
     }
 
-    /// The number type that keys and values are kept in: that of the activations, but 16 bits beside weights that
-    /// are packed in fewer bits than they are multiplied in, where the device has them. What is lost by that is
-    /// small beside what the weights have lost.
+    /// The number type that keys and values are kept in: that of the activations, but beside packed weights one of
+    /// 16 bits, where the device has it. Beside `bf16` that is `bf16`, with its range, as on a GPU; beside integers
+    /// `f16`, which rounds far less than the weights were.
     pub(crate) fn kv_dtype(&self) -> DType {
-        if self.is_packed() && self.device().supports_dtype(DType::F16) {
-            DType::F16
-        } else {
-            self.model.norm.dtype()
-        }
+        let packed = self.model.embed_tokens.kv_dtype();
+        let packed = packed.filter(|dtype| self.device().supports_dtype(*dtype));
+        packed.unwrap_or_else(|| self.model.norm.dtype())
     }
 
     /// Reads `tokens` tokens, by `read`. Few of them a large model on the CPU reads with threads kept [`awake`].

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::cpu;
 #[cfg(feature = "gpu-kernels")]
@@ -194,6 +194,16 @@ impl Embedding {
                 let shape = [ids.len(), matrix.columns()];
                 Tensor::from_data(TensorData::new(numbers, shape), device)
             }
+        }
+    }
+
+    /// What keys and values are kept in beside packed weights.
+    pub(crate) fn kv_dtype(&self) -> Option<DType> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Packed(layer) => Some(layer.matrix().kv_dtype()),
+            #[cfg(feature = "gpu-kernels")]
+            Self::OnGpu(_) => Some(DType::F16),
         }
     }
 

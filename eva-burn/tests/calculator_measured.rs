@@ -139,7 +139,7 @@ fn read(config: &ModelConfig, dir: &Path, precision: Precision) -> (usize, u64) 
 /// What the decoder takes to read so many tokens on the processor, which gates in place: of the three that are
 /// counted in for a GPU, it has two.
 fn reading_on_cpu(config: &ModelConfig, tokens: u64, precision: Precision) -> u64 {
-    let kv = tokens * kv_bytes_per_token(config, Precision::F32);
+    let kv = tokens * kv_bytes_per_token(config, precision);
     let gated = tokens * config.text.intermediate_size as u64 * 4;
     kv + reading_bytes(config, tokens, tokens, precision) - gated
 }
@@ -187,7 +187,7 @@ fn estimates_are_what_an_allocator_counts() {
     let says = kv + vision_bytes(&config, patches, Precision::F32).max(reading);
     close("a turn", peak, says, [0.9, 1.15]);
 
-    // On the CPU only matrices are in 16 bits: the rest is as in f32, and some rows are written out.
+    // On the CPU only matrices, keys and values are in 16 bits: the rest is as in f32, and some rows are written out.
     let (peak, patches) = look(&config, dir, Precision::Bf16);
     let says = vision_bytes(&config, patches, Precision::F32);
     close("vision, bf16", peak, says, [0.98, 1.1]);

@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use eva_burn::config::ImageConfig;
-use eva_burn::context::Context;
+use eva_burn::context::{Context, Joined};
 use eva_burn::quantized::{ConvertError, convert};
 use eva_burn::weights::{Precision, WeightsError, save};
 use eva_burn::{BurnPolicy, Device, ModelConfig, Qwen25Vl, kv_bytes_per_token};
@@ -250,6 +250,36 @@ fn keys_and_values_beside_packed_weights_stay_in_16_bits_while_tokens_are_writte
             "{precision}: {} bytes, {per_token} a token, {usage:?}",
             policy.kv_bytes()
         );
+    }
+}
+
+#[test]
+fn a_context_that_has_read_nothing_is_joined_with_one_that_has() {
+    let (device, dir) = (Device::flex(), original());
+    let config = ModelConfig::load(&dir).unwrap();
+    for precision in [Precision::Int8, Precision::Bf16] {
+        let model = load(&dir, precision).unwrap();
+        let mut read = Context::new(&config, &device);
+        let mut tokens = vec![5, 6, 7];
+        read.read(&model, &tokens, &[], &config, &device).unwrap();
+        let contexts = vec![Context::new(&config, &device), read];
+        let mut joined = Joined::new(contexts, 100);
+        let both = joined.read(&model, &[8, 9], &config).unwrap();
+        let both: Vec<f32> = both.try_into_vec_as().unwrap();
+        tokens.push(9);
+        let alone = [vec![8], tokens].map(|tokens| {
+            let mut context = Context::new(&config, &device);
+            let scores = context.read(&model, &tokens, &[], &config, &device);
+            scores.unwrap().try_into_vec_as::<f32>().unwrap()
+        });
+        let size = both.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        for (both, alone) in both.iter().zip(&alone.concat()) {
+            assert!(
+                (both - alone).abs() <= 2e-2 * size,
+                "{precision}: {both} for {alone}"
+            );
+        }
+        assert_eq!(joined.leave(&[0, 1]).len(), 2);
     }
 }
 

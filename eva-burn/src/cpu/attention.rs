@@ -7,10 +7,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData};
-use half::f16;
+use burn::backend::Flex;
+use burn::tensor::{DType, Element, Tensor, TensorData};
 use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::{kernel, numbers};
 use crate::quantized::{Half, widen};
@@ -34,17 +36,23 @@ impl Kept {
         let mut data = taken.into_data();
         let new = new.into_data();
         let new = numbers(&new).chunks_exact(width.max(1));
-        if let Ok(kept) = data.as_mut_slice::<f16>() {
-            let heads = kept.chunks_exact_mut((capacity * width).max(1));
-            for (head, new) in heads.zip(new) {
-                head[place * width..][..width].convert_from_f32_slice(new);
+        let head = (capacity * width).max(1);
+        let at = place * width..(place + 1) * width;
+        match data.dtype() {
+            DType::F16 => {
+                for (head, new) in all::<f16>(&mut data).chunks_exact_mut(head).zip(new) {
+                    head[at.clone()].convert_from_f32_slice(new);
+                }
             }
-        } else {
-            #[expect(clippy::expect_used, reason = "keys are kept in no third type")]
-            let kept: &mut [f32] = data.as_mut_slice().expect("numbers of another type");
-            let heads = kept.chunks_exact_mut((capacity * width).max(1));
-            for (head, new) in heads.zip(new) {
-                head[place * width..][..width].copy_from_slice(new);
+            DType::BF16 => {
+                for (head, new) in all::<bf16>(&mut data).chunks_exact_mut(head).zip(new) {
+                    head[at.clone()].convert_from_f32_slice(new);
+                }
+            }
+            _ => {
+                for (head, new) in all::<f32>(&mut data).chunks_exact_mut(head).zip(new) {
+                    head[at.clone()].copy_from_slice(new);
+                }
             }
         }
         Self { data, capacity }
@@ -54,26 +62,69 @@ impl Kept {
     fn rows(&self, head: usize, tokens: &Range<usize>, width: usize) -> Rows<'_> {
         let first = (head * self.capacity + tokens.start) * width;
         let place = first..first + tokens.len() * width;
-        match self.data.as_slice::<f16>() {
-            Ok(kept) => Rows::Halves(kept[place].reinterpret_cast()),
-            Err(_) => Rows::Whole(&numbers(&self.data)[place]),
+        if let Ok(kept) = self.data.as_slice::<f16>() {
+            Rows::Halves(Half::F16, kept[place].reinterpret_cast())
+        } else if let Ok(kept) = self.data.as_slice::<bf16>() {
+            Rows::Halves(Half::Bf16, kept[place].reinterpret_cast())
+        } else {
+            Rows::Whole(&numbers(&self.data)[place])
         }
     }
 }
+
+/// - `E`: the type that they have
+fn all<E: Element>(data: &mut TensorData) -> &mut [E] {
+    #[expect(clippy::expect_used, reason = "the caller has seen the type")]
+    data.as_mut_slice().expect("numbers of another type")
+}
+
+/// The first `len` tokens of a cache of 16 bits, in `f32`, by all threads.
+///
+/// # Shapes
+/// - kept: `[sequences, kv_heads, capacity, width]`
+/// - returned: `[sequences, kv_heads, len, width]`
+pub(crate) fn widened(kept: &Tensor<4>, len: usize) -> Tensor<4> {
+    let (device, dtype) = (kept.device(), kept.dtype());
+    let [sequences, heads, capacity, width] = kept.dims();
+    let primitive = kept.clone().try_into_primitive::<Flex>();
+    let (Ok(primitive), true) = (primitive, [DType::F16, DType::BF16].contains(&dtype)) else {
+        return kept.clone().narrow(2, 0, len).cast(DType::F32);
+    };
+    let primitive = primitive.to_contiguous();
+    let (half, numbers) = if dtype == DType::F16 {
+        (Half::F16, primitive.storage::<f16>().reinterpret_cast())
+    } else {
+        (Half::Bf16, primitive.storage::<bf16>().reinterpret_cast())
+    };
+    let mut wide = vec![0.0; sequences * heads * len * width];
+    let of_heads = wide.chunks_exact_mut((len * width).max(1));
+    let of_heads = of_heads.zip(numbers.chunks_exact((capacity * width).max(1)));
+    let pieces = of_heads.flat_map(|(wide, kept)| wide.chunks_mut(PIECE).zip(kept.chunks(PIECE)));
+    let pieces: Vec<_> = pieces.collect();
+    pieces
+        .into_par_iter()
+        .for_each(|(wide, kept)| widen(half, kept, wide));
+    Tensor::from_data(
+        TensorData::new(wide, [sequences, heads, len, width]),
+        &device,
+    )
+}
+
+/// Numbers that are widened by one thread.
+const PIECE: usize = 1 << 14;
 
 /// Numbers of the cache, one token's after the other's.
 #[derive(Clone, Copy)]
 enum Rows<'a> {
     Whole(&'a [f32]),
-    /// As bits of `f16`.
-    Halves(&'a [u16]),
+    Halves(Half, &'a [u16]),
 }
 
 impl Rows<'_> {
     fn len(self) -> usize {
         match self {
             Self::Whole(numbers) => numbers.len(),
-            Self::Halves(numbers) => numbers.len(),
+            Self::Halves(_, numbers) => numbers.len(),
         }
     }
 
@@ -83,9 +134,9 @@ impl Rows<'_> {
         let place = first..(first + count).min(self.len());
         match self {
             Self::Whole(numbers) => &numbers[place],
-            Self::Halves(numbers) => {
+            Self::Halves(half, numbers) => {
                 wide.resize(place.len(), 0.0);
-                widen(Half::F16, &numbers[place], wide);
+                widen(*half, &numbers[place], wide);
                 wide
             }
         }
@@ -105,8 +156,8 @@ struct Piece<'a> {
 ///
 /// # Shapes
 /// - query: `[sequences, heads, 1, width]`, returned alike
-/// - keys, values: `[sequences, kv_heads, capacity, width]`, in `f32` or `f16`, and the new ones, `[sequences,
-///   kv_heads, 1, width]`
+/// - keys, values: `[sequences, kv_heads, capacity, width]`, in `f32`, `f16` or `bf16`, and the new ones,
+///   `[sequences, kv_heads, 1, width]`
 /// - starts: of each sequence, the tokens before its first
 pub(crate) fn attended(
     query: Tensor<4>,
@@ -301,7 +352,7 @@ fn put_together<'a>(found: impl Iterator<Item = &'a [f32]> + Clone, scale: f32, 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use burn::tensor::{DType, Device, Distribution};
+    use burn::tensor::{Device, Distribution};
 
     use super::*;
     use crate::attention::{Reach, attend_padded};
@@ -399,15 +450,20 @@ mod tests {
 
     #[test]
     fn a_cache_of_16_bits_is_read_as_its_numbers_and_appended_to() {
-        for (heads, width, len) in [([4, 2], 64, 700), ([14, 2], 128, KEYS), ([1, 1], 3, 0)] {
-            let mut case = Case::new(heads, width, len, &[0, len / 3]);
-            case.cached = case.cached.map(|kept| kept.cast(DType::F16));
-            let ((ours, our_cache), (burns, cache)) = (case.ours(), case.burns());
-            for (ours, burns) in vector(ours).iter().zip(vector(burns)) {
-                assert!((ours - burns).abs() < 2e-5, "{ours} for {burns}");
+        for dtype in [DType::F16, DType::BF16] {
+            for (heads, width, len) in [([4, 2], 64, 700), ([14, 2], 128, KEYS), ([1, 1], 3, 0)] {
+                let mut case = Case::new(heads, width, len, &[0, len / 3]);
+                case.cached = case.cached.map(|kept| kept.cast(dtype));
+                let ((ours, our_cache), (burns, cache)) = (case.ours(), case.burns());
+                for (ours, burns) in vector(ours).iter().zip(vector(burns)) {
+                    assert!((ours - burns).abs() < 2e-5, "{ours} for {burns}");
+                }
+                for (ours, burns) in our_cache.iter().zip(cache) {
+                    assert_eq!(ours.dtype(), dtype);
+                    let burns = burns.narrow(2, 0, len + 1).cast(DType::F32);
+                    assert_eq!(vector(widened(ours, len + 1)), vector(burns));
+                }
             }
-            let halves = |kept: Tensor<4>| kept.into_data().try_to_vec::<f16>().unwrap();
-            assert_eq!(our_cache.map(halves), cache.map(halves));
         }
     }
 

@@ -318,13 +318,15 @@ fn row_stride(columns: usize) -> usize {
 /// `x`, for which [`applies`](super::applies) holds, times a matrix whose rows are written out some at a time, by
 /// `write_out` with the first of them and the numbers from a row to the next.
 ///
+/// - bytes: that are written out at a time, but one row at least
+///
 /// # Shapes
 /// - x: `[vectors, columns]`
 /// - returned: `[vectors, rows]`
 pub(crate) fn tiled(
     x: Tensor<2>,
     rows: usize,
-    tile: usize,
+    bytes: usize,
     write_out: impl Fn(usize, usize, &mut [f32]),
 ) -> Tensor<2> {
     let [vectors, columns] = x.dims();
@@ -332,8 +334,9 @@ pub(crate) fn tiled(
     let x = x.try_into_primitive::<Flex>().expect("another device");
     let x = x.to_contiguous();
     let x = Matrix::new(x.storage(), [vectors, columns], [columns, 1]);
-    let tile = tile.clamp(1, rows.max(1));
     let between = row_stride(columns);
+    let tile = bytes / (size_of::<f32>() * between);
+    let tile = tile.clamp(1, rows.max(1));
     let mut weights = vec![0.0; tile * between];
     let write_all = |numbers: &mut [MaybeUninit<f32>]| {
         for first in (0..rows).step_by(tile) {
@@ -461,7 +464,8 @@ mod tests {
             let burns = x.clone().matmul(weights.clone().transpose());
             let weights: Vec<f32> = weights.try_into_vec_as().unwrap();
             for tile in [0, 1, 7, 100, rows, 1000] {
-                let ours = tiled(x.clone(), rows, tile, |first, between, numbers| {
+                let bytes = tile * 4 * row_stride(columns);
+                let ours = tiled(x.clone(), rows, bytes, |first, between, numbers| {
                     let from = weights.chunks(columns.max(1)).skip(first);
                     for (to, from) in numbers.chunks_mut(between).zip(from) {
                         to[..columns].copy_from_slice(from);

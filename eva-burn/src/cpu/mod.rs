@@ -12,7 +12,7 @@ mod kernel;
 mod matmul;
 mod vector;
 
-pub(crate) use attention::attended;
+pub(crate) use attention::{attended, widened};
 pub(crate) use matmul::{few, linear, linear_each, matmul, tiled};
 
 use std::ops::Range;

@@ -32,8 +32,7 @@ pub fn weight_bytes(config: &ModelConfig, precision: Precision) -> u64 {
     all.iter().map(bytes).fold(0, u64::saturating_add)
 }
 
-/// Bytes of a number that is computed: activations, keys and values. Weights in blocks of integers are
-/// multiplied with `f32`.
+/// Bytes of a number that is computed. Weights in blocks of integers are multiplied with `f32`.
 const fn activation_bytes(precision: Precision) -> u64 {
     match precision {
         Precision::F16 | Precision::Bf16 => 2,
@@ -138,8 +137,8 @@ impl Estimate {
         }
     }
 
-    /// As [`new`](Self::new), on the CPU, where `f16` and `bf16` are for matrices alone and all else is
-    /// computed in `f32`.
+    /// As [`new`](Self::new), on the CPU, where `f16` and `bf16` are for matrices, keys and values, and all
+    /// is computed in `f32`.
     #[must_use]
     pub fn on_cpu(config: &ModelConfig, precision: Precision, workload: &Workload) -> Self {
         let computed = match precision {

@@ -56,6 +56,10 @@ impl HalfMatrix {
         self.rows += rows;
     }
 
+    pub(crate) fn half(&self) -> Half {
+        self.half
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }

@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::activations::Activations;
-use super::halves::HalfMatrix;
+use super::halves::{Half, HalfMatrix};
 use super::matrix::{Bits, QuantizedMatrix};
 use crate::cpu;
 use crate::threads::share_out;
@@ -44,6 +44,14 @@ impl Matrix {
         match self {
             Self::Blocks(matrix) => matrix.columns(),
             Self::Halves(matrix) => matrix.columns(),
+        }
+    }
+
+    /// What keys and values are kept in beside such weights.
+    pub(crate) fn kv_dtype(&self) -> DType {
+        match self {
+            Self::Halves(matrix) if matrix.half() == Half::Bf16 => DType::BF16,
+            Self::Blocks(_) | Self::Halves(_) => DType::F16,
         }
     }
 
@@ -214,18 +222,20 @@ impl PackedLinear {
 
     /// With the weights written out, so many bytes of them at a time.
     fn multiply_many(&self, x: Tensor<2>) -> Tensor<2> {
-        let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
-        let tile = TILE_BYTES / (size_of::<f32>() * columns).max(1);
-        cpu::tiled(x, rows, tile, |first, stride, numbers| {
-            self.matrix.write_out(first, stride, numbers);
-        })
+        cpu::tiled(
+            x,
+            self.matrix.rows(),
+            TILE_BYTES,
+            |first, stride, numbers| {
+                self.matrix.write_out(first, stride, numbers);
+            },
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::halves::Half;
     use super::*;
     use burn::tensor::{Device, Distribution};
 
@@ -293,6 +303,19 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_lies_between_rows_that_are_written_out_is_left_as_it_is() {
+        let weights = [1.0, -1.0, 1.0, 0.0, 1.0, 1.0];
+        for matrix in matrices(2, 3, &weights) {
+            let mut out = [7.0; 9];
+            matrix.write_out(0, 5, &mut out);
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.13);
+            assert!(near(&out[..3], &weights[..3]), "{matrix:?}: {out:?}");
+            assert!(near(&out[5..8], &weights[3..]), "{matrix:?}: {out:?}");
+            assert_eq!((&out[3..5], out[8]), (&[7.0; 2][..], 7.0));
         }
     }
 

@@ -172,8 +172,8 @@ impl QuantizedMatrix {
             .zip(codes.par_chunks(bytes.max(1)))
             .zip(scales.par_chunks(blocks.max(1)))
             .for_each(|((out, codes), scales)| {
-                let out = out.get_mut(..self.columns).unwrap_or_default();
-                super::kernel::blocks::dequantize(self.bits, codes, scales, out);
+                let end = self.columns.min(out.len());
+                super::kernel::blocks::dequantize(self.bits, codes, scales, &mut out[..end]);
             });
     }
 }

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 16 bits with the range of `f32` and 8 bits of mantissa: half the size. The published weights'.
-    /// On the CPU matrices are kept so, and all else is computed in `f32`.
+    /// On the CPU matrices, keys and values are kept so, and all is computed in `f32`.
     Bf16,
     /// 16 bits with 11 bits of mantissa; numbers end at 65,504. On the CPU as [`Bf16`](Self::Bf16).
     F16,
@@ -12,7 +12,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Weights as multiples of a scale for each block of 32, from -127 to 127: 8.5 bits a weight. All
-    /// else is computed in `f32`, on the CPU and on GPUs.
+    /// else is computed in `f32`, on the CPU and on GPUs; keys and values are kept in `f16`.
     Int8,
     /// As [`Int8`](Self::Int8), with the decoder's layers from -8 to 7: 4.5 bits a weight. The
     /// embeddings, the output head and the vision tower stay in 8 bits.

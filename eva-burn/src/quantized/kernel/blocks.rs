@@ -21,14 +21,25 @@ pub(in crate::quantized) fn multiply(
     vectors: &Activations,
     out: &mut [f32],
 ) {
+    multiply_in_pieces(bits, codes, scales, vectors, out, CACHED_BYTES);
+}
+
+/// - cached: bytes of rows that are multiplied with all vectors before the next come
+fn multiply_in_pieces(
+    bits: Bits,
+    codes: &[u8],
+    scales: &[u16],
+    vectors: &Activations,
+    out: &mut [f32],
+    cached: usize,
+) {
     let count = vectors.count();
     let bytes = bits.row_bytes(vectors.padded()).max(1);
     let blocks = Bits::row_scales(vectors.padded()).max(1);
-    let rows = if count <= TOGETHER {
-        out.len()
-    } else {
-        (CACHED_BYTES / bytes).max(1)
-    };
+    // Where all vectors are multiplied together, each row is read but once.
+    let once = matches!(count, 1 | 2 | TOGETHER);
+    let rows = if once { out.len() } else { cached / bytes };
+    let rows = rows.max(1);
     let pieces = codes.chunks(rows * bytes).zip(scales.chunks(rows * blocks));
     for ((codes, scales), out) in pieces.zip(out.chunks_mut((rows * count).max(1))) {
         let mut rows = Rows {
@@ -189,6 +200,7 @@ mod tests {
             columns in 1usize..700,
             rows in 1usize..6,
             count in 1usize..13,
+            cached in prop::sample::select(vec![1usize, 700, 1500, CACHED_BYTES]),
             seed in prop::collection::vec(-1.0f32..1.0, 97),
         ) {
             let numbers = |count: usize, from: usize| -> Vec<f32> {
@@ -202,7 +214,7 @@ mod tests {
                 matrix.push_rows(&numbers(rows * columns, 0));
                 let (codes, scales) = (matrix.codes(), matrix.scales());
                 let mut found = vec![f32::NAN; rows * count];
-                multiply(bits, codes, scales, &activations, &mut found);
+                multiply_in_pieces(bits, codes, scales, &activations, &mut found, cached);
                 for (index, vector) in vectors.chunks(columns).enumerate() {
                     let mut plain = vec![f32::NAN; rows];
                     multiply_plain(bits, codes, scales, &activations.vector(index), &mut plain, 1);
